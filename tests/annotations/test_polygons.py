@@ -51,7 +51,7 @@ def exactly(rings: Sequence[Ring]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]
     """Even-odd in rational numbers: is the number of edges above a pixel's centre odd?
 
     Returns:
-        What is inside, and what lies so near an edge that rounding may decide.
+        What is inside, and what is so near an edge that rounding may decide.
     """
     inside, unclear = np.zeros((2, HEIGHT, WIDTH), bool)
     for corners in rings:
@@ -182,7 +182,7 @@ class TestOrder:
         assert drawn(small, large)[4, 4] == 2
 
     def test_area_is_that_of_the_pixels_drawn(self) -> None:
-        """What lies outside of the image does not count, nor what a bow tie's signed area would cancel."""
+        """What is outside the image does not count, nor what a bow tie's signed area would cancel."""
         mostly_outside = polygon(square(-1000, 3, 4, 6), value=2)
         tie = polygon(ring((0, 0), (12, 12), (12, 0), (0, 12)), value=9)
         assert drawn(mostly_outside, tie)[4, 0] == 2

@@ -171,7 +171,7 @@ def test_the_gpu_that_onnx_runtime_uses_is_the_place(exported, monkeypatch):
     for device in ("cuda:1", "cpu"):
         backend = onnx_backend.OnnxRuntimeBackend(exported("onnx"), device=device)
         assert (backend.place, backend.compute_device) == (device, torch.device(device))
-        assert backend.device == torch.device("cpu")  # where its logits lie
+        assert backend.device == torch.device("cpu")  # where its logits are
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ SECONDS = 60.0
 NOBODY = 65534
 
 Trial = Callable[[random.Random, Path], "list[str | None]"]
-"""A trial does a few cases in an empty folder of its own; it returns the failure of each, None where all is well."""
+"""A trial does a few cases in an empty folder of its own; it returns the failure of each, None where there is none."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from pyramidseg.base.augmentation_config import AUGMENTATIONS, AugmentationConfig
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.overrides import given_settings, load_config, with_words
+from pyramidseg.base.overrides import expand_presets, given_settings, load_config
 from pyramidseg.data.transforms import Augmentation, random_turned_crop, unused_steps
 from pyramidseg.demo.scenes import draw_scene
 
@@ -211,7 +211,7 @@ class TestWords:
 
     def test_a_word_given_to_train_goes_before_a_config(self) -> None:
         config = load_config(None, {"data.augment": "strong", "data.flip": "0.1"})
-        data = load_config(None, given_settings(config) | with_words({"data.augment": "aerial"})).data
+        data = load_config(None, given_settings(config) | expand_presets({"data.augment": "aerial"})).data
         assert (data.augment, data.rotation, data.quarter_turns, data.flip) == ("aerial", 0, 0.75, 0.5)
 
     def test_another_word_is_refused_with_the_choices(self) -> None:

@@ -109,7 +109,7 @@ def test_color_of_light_equals_its_definition(
 ) -> None:
     largest = np.iinfo(dtype).max
     image = np.random.default_rng(0).integers(0, largest, (9, 7, channels), dtype, endpoint=True)
-    image[..., 0] //= 50  # bands may lie far apart
+    image[..., 0] //= 50  # bands may differ much
     values = image.astype(float) * brightness
     mean = values.mean() if channels == 3 else values.mean(axis=(0, 1))
     values = (values - mean) * contrast + mean

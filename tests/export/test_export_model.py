@@ -236,7 +236,7 @@ def test_bf16_is_refused_where_openvino_would_compute_in_fp32(
 
 
 def test_torch_is_timed_on_the_device_that_computes(bundle: Path, exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not where the file's logits lie: ONNX Runtime gives those of a GPU on the CPU."""
+    """Not where the file's logits are: ONNX Runtime gives those of a GPU on the CPU."""
     model = Segmenter.load(bundle)
     whole, pruned = (OnnxRuntimeBackend(exported("onnx"), device="cpu", outputs=names) for names in (BOTH, (COARSE,)))
     whole.compute_device = torch.device("cuda:1")

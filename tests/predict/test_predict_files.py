@@ -325,6 +325,6 @@ def test_four_hundred_files_take_no_more_memory_than_forty(tmp_path, monkeypatch
     monkeypatch.setitem(WRITERS, "mask", Writer(mask.suffix, write))
     monkeypatch.setattr("pyramidseg.predict.input_images.read_image", read)
     writers = max(2, stage_threads())
-    bound = 2 * (2 * 2 + 4 * 2 + 2 * 2 + 2 * writers)  # read ahead, waiting for their size, in work, to be written
+    bound = 2 * (2 * 2 + 4 * 2 + 2 * 2 + 2 * writers)  # read ahead, waiting for their size, in progress, to be written
     assert most_alive(40) <= bound
     assert most_alive(400) <= bound

@@ -121,7 +121,7 @@ def test_two_thousand_images_take_no_more_memory_than_two_hundred():
             most = max(most, len(references))
         return most
 
-    bound = 2 * (2 * 2 + 4 * 2 + 2 * 2)  # images and label maps: read ahead, waiting for their size, and in work
+    bound = 2 * (2 * 2 + 4 * 2 + 2 * 2)  # images and label maps: read ahead, waiting for their size, and in progress
     assert most_alive(200) <= bound
     assert most_alive(2000) <= bound
 

@@ -292,7 +292,9 @@ def test_smoothing_averages_logits_over_time(tmp_path):
 
 def test_a_disk_that_is_full_of_sound_is_one_line(predictor, tmp_path, monkeypatch):
     clip = write_video(tmp_path / "clip.mp4", frames=2)
-    monkeypatch.setattr(VideoReader, "_read", lambda self: self.said.update(damaged=0, ended="No space", errno=28))
+    monkeypatch.setattr(
+        VideoReader, "_read", lambda self: self.stream_info.update(damaged=0, ended="No space", errno=28)
+    )
     with pytest.raises(OutputError, match=r"out/clip: cannot be written: the disk is full"):
         predict_files(predictor, [clip], tmp_path / "out", save=("video",))
 

@@ -276,7 +276,7 @@ def test_wrong_arguments_are_one_line(bundle, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--max-requests N requests in work or waiting; further ones get 429 (default: 64)" in shown
+    assert "--max-requests N requests in progress or waiting; further ones get 429 (default: 64)" in shown
 
 
 def test_models_are_named_by_their_files():

@@ -13,7 +13,7 @@ from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.studies import learning_curve
-from pyramidseg.studies.bootstrap import Counts, ends, resample
+from pyramidseg.studies.bootstrap import Counts, percentile_interval, resample
 from pyramidseg.studies.cross_validation import continued_settings, write_plan
 from pyramidseg.studies.learning_curve import LabelCurve, Repeated, curve_figure
 from support import TINY, without_figures
@@ -62,7 +62,7 @@ def test_a_gain_that_is_not_shown_is_said_to_be_none() -> None:
 
 def test_the_interval_of_a_mean_is_that_of_its_images() -> None:
     (run,) = counts(0.7, images=200)
-    low, high = ends(resample({"a": [run]})["a"])
+    low, high = percentile_interval(resample({"a": [run]})["a"])
     shares = run[:, 0, 0] / (run[:, 0, 0] + run[:, 1, 0] + run[:, 2, 0])
     assert high - low == pytest.approx(2 * 1.96 * shares.std() / math.sqrt(200), rel=0.15)
 

@@ -72,10 +72,10 @@ class AugmentationConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _set_by_word(cls, values: object) -> object:
+    def _expand_preset(cls, values: object) -> object:
         word = values.get("augment") if isinstance(values, Mapping) else None
-        by_word = AUGMENTATIONS.get(word, {}) if isinstance(word, str) else {}
-        return {**by_word, **values} if isinstance(values, Mapping) else values
+        preset = AUGMENTATIONS.get(word, {}) if isinstance(word, str) else {}
+        return {**preset, **values} if isinstance(values, Mapping) else values
 
     @field_validator("crop", mode="before")
     @classmethod

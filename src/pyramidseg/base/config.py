@@ -56,7 +56,7 @@ class ModelConfig(Section):
     merge: Literal["add", "concat"] = "add"
     """How the levels of the semantic branch are merged."""
     norm: Literal["batch", "group"] = "batch"
-    """Normalization layers of the semantic branch."""
+    """Normalisation layers of the semantic branch."""
     smoothing: bool = True
     """3x3 convolution on every merged pyramid level."""
     align_corners: bool = False

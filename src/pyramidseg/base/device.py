@@ -164,8 +164,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def share_buffers(module: nn.Module) -> None:
-    """Copy the first process's buffers to all: batch norm's statistics differ if they are not synchronized."""
+def broadcast_buffers(module: nn.Module) -> None:
+    """Copy the first process's buffers to all: batch norm's statistics differ if they are not synchronised."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)

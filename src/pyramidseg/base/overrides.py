@@ -54,7 +54,7 @@ def load_config(file: str | Path | None = None, overrides: Mapping[str, Any] | N
     if isinstance(data := tree.get("data"), dict):  # a run's file has all; defaults must not override a dataset's file
         defaults = LabelConfig().model_dump(mode="json")
         tree["data"] = {key: value for key, value in data.items() if key not in defaults or value != defaults[key]}
-    for name, value in with_words(overrides or {}).items():
+    for name, value in expand_presets(overrides or {}).items():
         section, dot, key = name.partition(".")
         if not dot or not key:
             raise ConfigError(f"setting {name!r}: write section.key=value; {_nearest_setting(name)}")
@@ -72,7 +72,7 @@ def resolve_config(config: Config | str | Path | None, overrides: Mapping[str, A
         ConfigError: it is something else, or as `load_config`.
     """
     if isinstance(config, Config):
-        return load_config(None, given_settings(config) | with_words(overrides or {}))
+        return load_config(None, given_settings(config) | expand_presets(overrides or {}))
     if not isinstance(config, (str, Path, type(None))):
         raise ConfigError(
             f"config={config!r}: must be a Config or the path of a YAML file; make_config builds a Config from a dict"
@@ -80,10 +80,10 @@ def resolve_config(config: Config | str | Path | None, overrides: Mapping[str, A
     return load_config(config, overrides)
 
 
-def with_words(overrides: Mapping[str, Any]) -> dict[str, Any]:
+def expand_presets(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Overrides with the settings that a word among them stands for; single ones go before it, and it before a file."""
-    by_word = AUGMENTATIONS.get(str(overrides.get("data.augment")), {})
-    return {**{f"data.{key}": value for key, value in by_word.items()}, **overrides}
+    preset = AUGMENTATIONS.get(str(overrides.get("data.augment")), {})
+    return {**{f"data.{key}": value for key, value in preset.items()}, **overrides}
 
 
 def make_config(tree: Mapping[str, Any], *, origin: str = "settings") -> Config:

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16 or int8; not every format has all")
     text = "folder for the file and its parity report (default: the bundle's folder); web: or NAME.html"
     parser.add_argument("--out", metavar="DIR", help=text)
-    text = "dtype of images: uint8, uint16, float32, or auto: that of --check, else uint8 (float32 after normalization "
+    text = "dtype of images: uint8, uint16, float32, or auto: that of --check, else uint8 (float32 after normalisation "
     parser.add_argument("--input", default="auto", help=f"{text}with a dataset's statistics, and for phones)")
     text = "labelled images to compare predictions on (default: synthetic scenes, or those of --calibrate)"
     parser.add_argument("--check", metavar="DATASET", help=text)

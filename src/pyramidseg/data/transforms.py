@@ -163,7 +163,7 @@ def random_turned_crop(
     inverse = np.hstack([matrix, ((larger - 1) / 2 - matrix @ half)[:, None]])
     size, linear = (crop[1], crop[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     nearest = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    turned = in_fours(
+    turned = by_channel_groups(
         image, lambda part: cv2.warpAffine(part, inverse, size, flags=linear, borderMode=cv2.BORDER_REPLICATE)
     )
     turned_labels = cv2.warpAffine(labels, inverse, size, flags=nearest, borderValue=IGNORE)
@@ -264,7 +264,7 @@ def degrade(image: Image, settings: AugmentationConfig, rng: np.random.Generator
         image = jitter_color(image, 1.0, 1.0, 0.0)
     if settings.blur and rng.random() < settings.blur:
         sigma = rng.uniform(0.3, 1.5)
-        image = in_fours(image, lambda part: cv2.GaussianBlur(part, (0, 0), sigma))
+        image = by_channel_groups(image, lambda part: cv2.GaussianBlur(part, (0, 0), sigma))
     if settings.noise and rng.random() < settings.noise:
         noisy = image + rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 0.2) * image.std())
         image = _to_type(noisy, image.dtype)
@@ -304,10 +304,10 @@ def unused_steps(settings: AugmentationConfig, dtype: np.dtype[Any], channels: i
 
 def resize(image: Image, size: tuple[int, int], *, interpolation: int) -> Image:
     """(H, W, C) to (height, width, C) for `size` = (width, height) and any C: OpenCV's INTER_AREA takes at most 4."""
-    return in_fours(image, lambda part: cv2.resize(part, size, interpolation=interpolation))
+    return by_channel_groups(image, lambda part: cv2.resize(part, size, interpolation=interpolation))
 
 
-def in_fours(image: Image, operation: Callable[[Image], Image]) -> Image:
+def by_channel_groups(image: Image, operation: Callable[[Image], Image]) -> Image:
     """An operation of OpenCV that takes at most 4 channels, on (H, W, C) with any C."""
     groups = [image[:, :, start : start + 4] for start in range(0, image.shape[2], 4)]
     parts = [_with_channel_axis(operation(np.ascontiguousarray(part))) for part in groups]

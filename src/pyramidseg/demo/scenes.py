@@ -168,7 +168,7 @@ def _traffic_and_people(
 
 
 def _is_seen(canvas: Canvas, thing: Thing, *, clear: bool = False) -> bool:
-    """Whether a thing can be in the image; if `clear`, far enough to be seen whole and near enough to be recognized."""
+    """Whether a thing can be in the image; if `clear`, far enough to be seen whole and near enough to be recognised."""
     x, _, depth = canvas.project(outline(thing.extent())).T
     seen = (depth > 1).any() and (x > 0).any() and (x < canvas.width * np.maximum(depth, 0)).any()
     near, far = 1.6 * min(thing.height_m, 4) + 1.5, thing.height_m * canvas.focal_px / (0.11 * canvas.height)

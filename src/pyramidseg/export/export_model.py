@@ -27,9 +27,9 @@ from pyramidseg.export.program_file import (
     ONE_SIZE,
     OnnxProgramFile,
     WithOutput,
+    at_program_size,
     check_program,
     check_program_file,
-    fitted,
 )
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
@@ -186,7 +186,7 @@ def export_model(
 
         with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
             staged = folder / file.name
-            samples = fitted(read_samples(), program)
+            samples = at_program_size(read_samples(), program)
             compare = partial(_compare, staged, metadata, segmenter, target_format, device=device, tolerance=tolerance)
             parity: Parity | None = None
             if target_format.backend is CoreMlFile and not CoreMlFile.runs_here:

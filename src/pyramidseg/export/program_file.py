@@ -110,12 +110,12 @@ class OnnxProgramFile(ProgramFile, OnnxRuntimeBackend):
 
 
 def check_program_file(backend: ProgramFile, program: Program, segmenter: Segmenter, samples: Samples) -> Parity:
-    """Compare a file with its bundle, on samples that are `fitted`."""
+    """Compare a file with its bundle, on samples that are `at_program_size`."""
     parity = check_parity(backend, segmenter, samples, predicting=backend)
     return parity if program.output == LOGITS else replace(parity, largest_difference=math.nan)
 
 
-def fitted(samples: Samples, program: Program | None) -> Samples:
+def at_program_size(samples: Samples, program: Program | None) -> Samples:
     """Samples of the size and the batch that a file takes."""
     if program is None or program.size is None:
         return samples

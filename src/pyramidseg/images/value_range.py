@@ -1,7 +1,7 @@
 """Type and range of a model's training images, and whether other images are in the same units.
 
 A network divides unsigned integers by the range of their type and takes everything else as it is. So floats of 0 to
-255, 12 bits in uint16, or images that were normalized before are computed without an error, and labelled wrongly.
+255, 12 bits in uint16, or images that were normalised before are computed without an error, and labelled wrongly.
 """
 
 import logging
@@ -51,7 +51,7 @@ class ValueRange:
 
     @property
     def shares(self) -> tuple[float, float]:
-        """The range as the network sees it before normalization."""
+        """The range as the network sees it before normalisation."""
         unit = UNITS.get(self.dtype, 1.0)
         return self.low / unit, self.high / unit
 
@@ -152,7 +152,7 @@ def _is_share(found: ValueRange) -> bool:
 
 def _remedy(found: ValueRange, trained: ValueRange) -> str:
     if found.low < 0 and max(-found.low, found.high) < 10:
-        return "they look normalized, which the model does itself: give the image as it was before"
+        return "they look normalised, which the model does itself: give the image as it was before"
     depth = {"uint8": "uint8", "uint16": "uint16"}.get(trained.dtype, "uint8" if found.high <= 255 else "uint16")
     top = UNITS[depth]
     if found.low >= 0 and found.high <= top and (found.high > 255 or depth == "uint8"):

@@ -68,8 +68,9 @@ class VideoReader:
             live, so that of the frames that wait only the newest is kept.
 
     Attributes:
-        said: `time_base`, `aspect` of the pixels, `expected` frames; after the last frame the numbers of `damaged` and
-            `dropped` frames and of `damaged_sound`, and why it `ended` early; `crashed` if a live stream's decoder did.
+        stream_info: `time_base`, `aspect` of the pixels, `expected` frames; after the last frame the numbers of
+            `damaged` and `dropped` frames and of `damaged_sound`, and why it `ended` early; `crashed` if a live
+            stream's decoder did.
 
     Raises:
         DataError: the source cannot be decoded, or the process crashed, except after the first frame of a live stream.
@@ -79,7 +80,7 @@ class VideoReader:
 
     def __init__(self, name: str, *request: Any) -> None:
         import_pyav()
-        self.name, self.said, self._last = name, dict[str, Any](), -1
+        self.name, self.stream_info, self._last = name, dict[str, Any](), -1
         _, self._sound, _, self._every, _, self._live = request
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-P", "-m", __name__, json.dumps(request)],
@@ -99,17 +100,17 @@ class VideoReader:
         while (frame := self._read()) is not None:
             self._last, count = frame.number, count + 1
             yield frame
-        if "damaged" not in self.said:
+        if "damaged" not in self.stream_info:
             crashed = f"its decoder crashed after frame {self._last} (status {self._process.wait()})"
             if not self._live or not count:
                 raise DataError(f"{self.name}: {crashed}")
             Path(self._sound).unlink(missing_ok=True)  # incomplete
-            self.said |= {"crashed": f"{crashed}; the recording ends there, and has no sound", "damaged": 0}
-            self.said |= {"ended": "", "dropped": self._last // self._every + 1 - count}
-        if (number := self.said.pop("errno", 0)) in _DISK_FULL:  # of the sound
+            self.stream_info |= {"crashed": f"{crashed}; the recording ends there, and has no sound", "damaged": 0}
+            self.stream_info |= {"ended": "", "dropped": self._last // self._every + 1 - count}
+        if (number := self.stream_info.pop("errno", 0)) in _DISK_FULL:  # of the sound
             raise OSError(number, os.strerror(number))
         if self._last < 0:
-            raise DataError(f"{self.name}: {self.said['ended'] or 'has no frames'}")
+            raise DataError(f"{self.name}: {self.stream_info['ended'] or 'has no frames'}")
 
     def stop(self) -> None:
         """End a live stream at its next packet."""
@@ -126,7 +127,7 @@ class VideoReader:
         line = self._process.stdout.readline()
         message = json.loads(line) if line.endswith(b"\n") else {}
         if "shape" not in message:
-            self.said |= message
+            self.stream_info |= message
             if "defect" in message:
                 raise RuntimeError(message["defect"])
             return None
@@ -148,7 +149,7 @@ class _Decoder:
         self.every, self.live, self.seconds = every, live, seconds or math.inf
         self.waiting: queue.Queue[Any] = queue.Queue(1 if live else 4)
         self.stopped = False
-        self.said: dict[str, Any] = {"damaged": 0, "dropped": 0, "damaged_sound": 0, "ended": ""}
+        self.stream_info: dict[str, Any] = {"damaged": 0, "dropped": 0, "damaged_sound": 0, "ended": ""}
 
     def write_all(self) -> None:
         """Write the frames as they come, and at the end what is to be said of them."""
@@ -166,12 +167,12 @@ class _Decoder:
             ) as container:
                 self._decode_packets(container)
         except self.av.error.ExitError:
-            self.said["ended"] = f"nothing came for {TIMEOUT_SECONDS:g} s"
+            self.stream_info["ended"] = f"nothing came for {TIMEOUT_SECONDS:g} s"
         except (_Unusable, self.av.FFmpegError) as error:
-            self.said |= {"ended": getattr(error, "strerror", str(error)), "errno": getattr(error, "errno", 0)}
+            self.stream_info |= {"ended": getattr(error, "strerror", str(error)), "errno": getattr(error, "errno", 0)}
         except Exception:
             self.waiting.put(({"defect": traceback.format_exc()},))
-        self.waiting.put((self.said,))
+        self.waiting.put((self.stream_info,))
         self.waiting.put(None)
 
     def _decode_packets(self, container: Any) -> None:
@@ -195,7 +196,7 @@ class _Decoder:
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if packet.stream.type == "audio":
-                    self.said["damaged_sound"] += not sound.write(packet)
+                    self.stream_info["damaged_sound"] += not sound.write(packet)
                 elif packet.stream.index == video.index:
                     hidden += packet.is_discard  # by an edit list
                     frames = self._frames(packet)
@@ -210,18 +211,18 @@ class _Decoder:
                         number += 1
         # Only the index of MP4 has a frame for each of its packets.
         missing = max(0, video.frames - hidden - number - lost) if "mp4" in container.format.name else 0
-        self.said["damaged"] += missing
+        self.stream_info["damaged"] += missing
         if not self.live and (missing or seconds + start > end + _MISSING_SECONDS):
-            self.said["ended"] = f"ends {float(seconds + start - end):.2f} s before its stated duration"
+            self.stream_info["ended"] = f"ends {float(seconds + start - end):.2f} s before its stated duration"
 
     def _frames(self, packet: Any) -> Sequence[Any] | None:
         """The frames of a packet; None if it cannot be decoded. Counts damaged frames, shown or not."""
         try:
             frames: Sequence[Any] = packet.decode()
         except self.av.FFmpegError:
-            self.said["damaged"] += 1
+            self.stream_info["damaged"] += 1
             return None
-        self.said["damaged"] += sum(frame.is_corrupt for frame in frames)
+        self.stream_info["damaged"] += sum(frame.is_corrupt for frame in frames)
         return frames
 
     def _send(self, frame: Any, number: int, ticks: int) -> None:
@@ -229,7 +230,7 @@ class _Decoder:
         while self.live and self.waiting.full():
             with suppress(queue.Empty):
                 self.waiting.get_nowait()
-                self.said["dropped"] += 1
+                self.stream_info["dropped"] += 1
         fields = {"number": number, "ticks": ticks, "received": time.monotonic()}  # a clock of the whole machine
         self.waiting.put(({"shape": pixels.shape, **fields}, pixels))
 

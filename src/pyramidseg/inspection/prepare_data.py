@@ -51,9 +51,9 @@ class PreparedData:
 
 
 def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
-    """Open a dataset, check all images and masks of `train` and `val`, and measure the normalization if it is needed.
+    """Open a dataset, check all images and masks of `train` and `val`, and measure the normalisation if it is needed.
 
-    Logs the recognized layout, everything that was inferred, the number of images, and the notes of the check.
+    Logs the recognised layout, everything that was inferred, the number of images, and the notes of the check.
 
     Raises:
         DataError: the layout is ambiguous or unknown, a split is missing, or images or masks have defects.

@@ -119,32 +119,32 @@ def _predict_video(
         if path.is_dir():
             stills = list(enumerate(frame_files(path)))[:: options.every]
             frames = [VideoFrame(number, number, still) for number, still in stills]
-            said: dict[str, Any] = {"time_base": str(1 / (options.fps or 1)), "expected": len(frames)}
+            stream_info: dict[str, Any] = {"time_base": str(1 / (options.fps or 1)), "expected": len(frames)}
         else:
             opened, format = stream or (str(path), "")
             reader = VideoReader(
                 source.location, opened, outputs.sound, format, options.every, options.seconds, bool(stream)
             )
             stack.callback(reader.close)
-            frames, said = reader, reader.said
+            frames, stream_info = reader, reader.stream_info
             if stream:
                 stack.enter_context(_stopped_by_signals(reader))
-        outputs.said, outputs.live = said, bool(stream)
+        outputs.stream_info, outputs.live = stream_info, bool(stream)
         written = _one_by_one(own, reader, outputs) if stream else _pipeline(own, frames, outputs, batch_size)
         with closing(written):
-            deque(track(written, total=said.get("expected", 0), task=f"predicting {source.stem}"), maxlen=0)
+            deque(track(written, total=stream_info.get("expected", 0), task=f"predicting {source.stem}"), maxlen=0)
         if not outputs.stamps:
             raise outputs.failed[0]
         entry = outputs.finish()
     entry["video"] = {
         **options.stored(),
         "frames": len(outputs.stamps),
-        "damaged": said.get("damaged", 0) + len(outputs.failed),
-        "damaged_sound": said.get("damaged_sound", 0),
-        "ended": outputs.ended or said.get("crashed" if stream else "ended", ""),
+        "damaged": stream_info.get("damaged", 0) + len(outputs.failed),
+        "damaged_sound": stream_info.get("damaged_sound", 0),
+        "ended": outputs.ended or stream_info.get("crashed" if stream else "ended", ""),
     }
     if stream:  # whose own end is not a finding
-        entry["video"] |= {"dropped": said["dropped"], "latency_s": round(outputs.latency, 3)}
+        entry["video"] |= {"dropped": stream_info["dropped"], "latency_s": round(outputs.latency, 3)}
     return entry
 
 

@@ -228,7 +228,7 @@ def prepare_classification(config: Config, folder: Path, initial: InitialWeights
     model_note = f"{model.name} classifier, {parameters / 1e6:.1f} M parameters, weights {model.encoder_source.name}"
     with out_of_memory_explained("choose a smaller encoder"):
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
-    normalization_note = f"images are normalized by {normalization}" if normalization else ""
+    normalization_note = f"images are normalised by {normalization}" if normalization else ""
     return ClassificationTask(
         data=data,
         config=config,
@@ -275,7 +275,7 @@ def count_errors(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _prepare_images(folder: Path, config: Config) -> tuple[ImageFolders, Normalization | None]:
-    """Open and check the folders, and measure the normalization of the training images if it is needed."""
+    """Open and check the folders, and measure the normalisation of the training images if it is needed."""
     channels = config.model.in_channels
     data = open_image_folders(folder, val_share=config.data.val_share)
     logger.info(f"{data.source}: folders of images by class, {len(data.classes)} classes")

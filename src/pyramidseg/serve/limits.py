@@ -1,4 +1,4 @@
-"""Limits of the server, each with a flag of its name, and the account of requests and memory that are in work."""
+"""Limits of the server, each with a flag of its name, and the account of requests and memory that are in progress."""
 
 import ipaddress
 import time
@@ -46,8 +46,8 @@ class Limits:
     max_batch: float = _limit(8, "most images of equal size in a batch")
     max_wait_ms: float = _limit(5, "longest that an image waits for others of its size")
     timeout_s: float = _limit(60, "longest from a request's last byte to its answer; then 504")
-    max_requests: float = _limit(64, "requests in work or waiting; further ones get 429")
-    max_memory_mb: float = _limit(2048, "MiB of bodies in work, and as much of pixels in the workers; beyond it 429")
+    max_requests: float = _limit(64, "requests in progress or waiting; further ones get 429")
+    max_memory_mb: float = _limit(2048, "MiB of bodies in progress, and as much of pixels in the workers; then 429")
     max_body_mb: float = _limit(64, "MiB of a request's body; beyond it 413")
     max_pixels: float = _limit(50_000_000, "pixels of an image; beyond it 413")
     max_images: float = _limit(16, "images in a tensor; beyond it 400")
@@ -58,7 +58,7 @@ class Limits:
 
 
 class Admission:
-    """Counts the requests in work and the memory that they hold, and refuses more than the limits allow."""
+    """Counts the requests in progress and the memory that they hold, and refuses more than the limits allow."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -73,7 +73,7 @@ class Admission:
 
     @contextmanager
     def admit(self, *, always: bool = False) -> Iterator["Reservation"]:
-        """A request in work, for the `with` block; `always`, whatever their number.
+        """A request in progress, for the `with` block; `always`, whatever their number.
 
         Raises:
             Refused: 429, the server is busy.

@@ -24,7 +24,7 @@ def serve(
     certfile: str | None = None,
     keyfile: str | None = None,
 ) -> None:
-    """Answer requests until SIGTERM or SIGINT; then finish those in work. SIGHUP reloads the models.
+    """Answer requests until SIGTERM or SIGINT; then finish those in progress. SIGHUP reloads the models.
 
     A signal and not a request, as those who may replace a model's file may also signal its server, and others need not
     be kept from it.
@@ -48,7 +48,7 @@ def serve(
         proxy_headers=False,
         limit_concurrency=int(limits.max_connections),
         h11_max_incomplete_event_size=int(limits.max_header_bytes),
-        timeout_graceful_shutdown=30,  # seconds for the requests in work after a signal to stop
+        timeout_graceful_shutdown=30,  # seconds for the requests in progress after a signal to stop
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,
     )

@@ -23,7 +23,7 @@ class Metrics:
         self.latency = Histogram("pyramidseg_latency_seconds", PHASES, ["phase"], buckets=SECONDS, registry=own)
         self.queue = Gauge("pyramidseg_queue_length", "Images that wait for the model", ["model"], registry=own)
         self.in_work = Gauge("pyramidseg_requests_in_work", "Requests that are not answered yet", registry=own)
-        self.memory = Gauge("pyramidseg_reserved_bytes", "Bodies and pixels of requests in work", registry=own)
+        self.memory = Gauge("pyramidseg_reserved_bytes", "Bodies and pixels of requests in progress", registry=own)
         sizes = (1, 2, 4, 8, 16, 32)
         self.batch = Histogram("pyramidseg_batch_size", "Images in a batch", ["model"], buckets=sizes, registry=own)
         self.pixels = Counter("pyramidseg_pixels", "Pixels predicted", ["model"], registry=own)

@@ -105,7 +105,7 @@ class Service:
     async def reload(self, name: str, path: str | None = None) -> ServedModel:
         """Serve a model from its file as it is now, or from another one.
 
-        The new model is loaded, verified and has predicted before it gets requests; those in work before are answered
+        The new model is loaded, verified and has predicted before it gets requests; those in progress then are answered
         by the old one, which is dropped after them. Returns the new model.
 
         Args:

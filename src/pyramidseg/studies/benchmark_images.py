@@ -24,7 +24,7 @@ def scene_images(batch: int, *, channels: int, height: int, width: int) -> Tenso
     return torch.from_numpy(scenes_BHWC[..., order]).permute(0, 3, 1, 2).contiguous()
 
 
-def as_accepted(images: Tensor, backend: ModelBackend) -> Tensor:
+def to_input_dtype(images: Tensor, backend: ModelBackend) -> Tensor:
     """uint8 images as a backend accepts them: as uint16 of the same brightness if its file is for uint16 images."""
     if isinstance(backend, ExportedBackend) and backend.metadata.input_dtype == "uint16":
         return (images.int() * 257).to(torch.uint16)

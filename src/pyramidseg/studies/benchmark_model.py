@@ -23,7 +23,7 @@ from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.cost import describe_cost, meta_model
 from pyramidseg.predict.segmentation import predict_labels
-from pyramidseg.studies.benchmark_images import as_accepted, scene_images
+from pyramidseg.studies.benchmark_images import scene_images, to_input_dtype
 from pyramidseg.studies.benchmark_results import BenchmarkResult, Conditions, Row
 from pyramidseg.studies.hardware import describe_machine
 from pyramidseg.studies.process_memory import peak_memory
@@ -260,7 +260,7 @@ def _timings(
     channels = candidates[0].backend.in_channels
     images = scene_images(batch, channels=channels, height=conditions.height, width=conditions.width)
     calls = {
-        index: partial(predict_labels, candidate.backend, as_accepted(images, candidate.backend))
+        index: partial(predict_labels, candidate.backend, to_input_dtype(images, candidate.backend))
         for index, candidate in enumerate(candidates)
     }
     return alternate(calls, rounds=conditions.rounds, warmup=WARMUP, device=device)

@@ -102,7 +102,7 @@ def compare_pairs(
     differences = []
     for index, first in enumerate(order):
         for second in order[index + 1 :]:
-            interval = ends(resampled[first] - resampled[second])
+            interval = percentile_interval(resampled[first] - resampled[second])
             differences.append(Difference(first, second, means[first] - means[second], *interval))
     return tuple(differences)
 
@@ -118,7 +118,7 @@ def resample(
     return {name: _resampled(runs, draws, rng) for name, runs in counts.items()}
 
 
-def ends(values: NDArray[np.float64]) -> tuple[float, float]:
+def percentile_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """The interval that contains `LEVEL` of the resamples."""
     low, high = np.nanpercentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)

@@ -85,7 +85,7 @@ def open_study(
         raise ConfigError(f"compare: encoders {', '.join(names)}: at least two different ones are needed")
     own = {"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"}
     settings = plain_settings(config)
-    refuse_own(settings, own, command="compare", study="comparison")
+    refuse_study_settings(settings, own, command="compare", study="comparison")
     study: dict[str, Any] = {"dataset": dataset, "encoders": [*names], "seeds": seeds}
     study |= {"epochs": dict.fromkeys(names, epochs), "minutes": minutes}
     if (out / PLAN).is_file():
@@ -144,7 +144,7 @@ def run_folder(out: Path, encoder: str, seed: int) -> Path:
     return out / "runs" / f"{encoder}-seed{seed}"
 
 
-def refuse_own(settings: Iterable[str], own: Set[str], *, command: str, study: str) -> None:
+def refuse_study_settings(settings: Iterable[str], own: Set[str], *, command: str, study: str) -> None:
     """Refuse settings that a study sets itself; a ConfigError."""
     if found := sorted(own & {*settings}):
         raise ConfigError(f"{command}: {found[0]} is set by the {study} itself; leave it out")

@@ -23,12 +23,12 @@ from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.report.figures import BLUE, ORANGE, STYLE, new_figure, render_figure
 from pyramidseg.report.page import PageFigure, render_page, svg_uri
-from pyramidseg.studies.bootstrap import ROUNDING, Counts, ends, miou, resample
+from pyramidseg.studies.bootstrap import ROUNDING, Counts, miou, percentile_interval, resample
 from pyramidseg.studies.compare_encoders import (
     affordable_epochs,
     named_dataset,
     refuse_occupied,
-    refuse_own,
+    refuse_study_settings,
     resumed_run,
 )
 from pyramidseg.studies.compare_report import caveats
@@ -94,7 +94,7 @@ def label_curve(
     if (epochs is None) == (minutes is None) or seeds < 1 or (epochs or minutes or 0) <= 0:
         raise ConfigError("curve: set the budget of a run, either --epochs or --minutes, and at least one seed")
     own = {"train.epochs", "train.seed", "train.patience"}
-    refuse_own(given_settings(config), own, command="curve", study="curve")
+    refuse_study_settings(given_settings(config), own, command="curve", study="curve")
     study = {"dataset": source, "seeds": seeds, "epochs": epochs, "minutes": minutes}
     opened = open_dataset(dataset, config.data)
     records, val = opened.split("train"), opened.split("val")
@@ -150,7 +150,7 @@ def _drawn(opened: Dataset, seed: int, *, smallest: int) -> list[Record]:
 def _evaluated(counts: dict[int, list[Counts]], report: Path) -> LabelCurve:
     drawn, (half, labels) = resample(counts), list(counts)[-2:]
     means = {size: float(np.mean([miou(run.sum(axis=0)) for run in runs])) for size, runs in counts.items()}
-    mean, low, high = means[labels] - means[half], *ends(drawn[labels] - drawn[half])
+    mean, low, high = means[labels] - means[half], *percentile_interval(drawn[labels] - drawn[half])
     more = min(NEXT, labels)
     doublings = math.log((labels + more) / labels) / math.log(labels / half)
     worth = (doublings * mean, doublings * low, doublings * high)
@@ -162,7 +162,7 @@ def _evaluated(counts: dict[int, list[Counts]], report: Path) -> LabelCurve:
         f"({100 * worth[1]:.1f} to {100 * worth[2]:.1f}){'.' if shown else ': not shown to be more than nothing.'}",
         *caveats(len(counts[labels]))[::2],
     )
-    points = tuple((size, means[size], *ends(drawn[size])) for size in counts)
+    points = tuple((size, means[size], *percentile_interval(drawn[size])) for size in counts)
     return LabelCurve(report, points, more, worth, verdict)
 
 

@@ -17,7 +17,7 @@ from pyramidseg.backends import EXPORTED, RunPrecision, make_backend
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.predict.pipeline import use_available_processors
 from pyramidseg.predict.segmentation import predict_labels
-from pyramidseg.studies.benchmark_images import as_accepted
+from pyramidseg.studies.benchmark_images import to_input_dtype
 
 
 def peak_memory(
@@ -81,7 +81,7 @@ def _measure(model: Path, height: int, width: int, device: torch.device, backend
     def predict() -> None:
         opened = make_backend(model, backend, device=device, precision=precision)
         image = torch.zeros(1, opened.in_channels, height, width, dtype=torch.uint8)
-        predict_labels(opened, as_accepted(image, opened))
+        predict_labels(opened, to_input_dtype(image, opened))
 
     return peak_growth(predict, device)
 

@@ -121,7 +121,7 @@ class StatisticsGuard:
         torch._foreach_copy_(self._buffers, self._copies)
 
 
-def agree(loss_share: Tensor, norm: Tensor, *, stop: bool, save: bool) -> tuple[float, bool, bool, bool]:
+def all_reduce_step(loss_share: Tensor, norm: Tensor, *, stop: bool, save: bool) -> tuple[float, bool, bool, bool]:
     """Add up the processes' values after a step's gradients, with one exchange and one wait for the GPU per step.
 
     Args:

@@ -44,7 +44,7 @@ def not_finite(
             "it from the dataset"
         )
     return TrainingError(
-        f"the loss ({loss}), its gradient or the statistics of the normalization layers were not finite in "
+        f"the loss ({loss}), its gradient or the statistics of the normalisation layers were not finite in "
         f"{number} in a row, the last one on images {first_few(_names(components, batches), limit=8)}; the last good "
         f"state is kept. Check these images, or lower optim.lr={components.config.optim.peak_lr:g}"
     )

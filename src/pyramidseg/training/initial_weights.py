@@ -19,13 +19,13 @@ from pyramidseg.model.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Source and normalization of the weights that a run started from.
+    """Source and normalisation of the weights that a run started from.
 
     Checkpoints store it, so that a resumed run does not need the files of the initial weights.
 
     Attributes:
         source: of the encoder's weights.
-        mean, std: by which the model normalizes its input.
+        mean, std: by which the model normalises its input.
     """
 
     source: EncoderSource
@@ -38,7 +38,7 @@ class InitialWeights:
         return cls(model.encoder_source, tuple(model.mean.tolist()), tuple(model.std.tolist()))
 
     def apply_to(self, model: Segmenter | Classifier) -> None:
-        """Set source and normalization of a model whose weights will come from a checkpoint."""
+        """Set source and normalisation of a model whose weights will come from a checkpoint."""
         model.encoder_source = self.source
         model.set_normalization(self.mean, self.std)
 

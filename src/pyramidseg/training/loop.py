@@ -13,11 +13,11 @@ from torch.nn.utils import clip_grads_with_norm_
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import (
+    broadcast_buffers,
     choose_device,
     on_first_rank,
     out_of_memory_explained,
     process_group,
-    share_buffers,
     sum_over_ranks,
     world_size,
 )
@@ -27,7 +27,7 @@ from pyramidseg.base.overrides import full_name, resolve_config
 from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset, DatasetSource
-from pyramidseg.training.accelerator import StatisticsGuard, agree, gradient_norm
+from pyramidseg.training.accelerator import StatisticsGuard, all_reduce_step, gradient_norm
 from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
 from pyramidseg.training.checkpoint import Checkpoints, restore_checkpoint, run_identity, stored_initial_weights
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
@@ -77,7 +77,7 @@ def train(
     """Train on a dataset and write bundles, metrics and a report to the folder `out`.
 
     Args:
-        dataset: a folder whose layout is recognized, a dataset YAML file, several of both, or a `Dataset`.
+        dataset: a folder whose layout is recognised, a dataset YAML file, several of both, or a `Dataset`.
         out: folder of the run; it must not exist, except with `resume` or `overwrite`.
         config: a `Config`, or a YAML file of settings; `make_config` builds one from nested dictionaries.
         resume: continue the run in `out` from its last checkpoint.
@@ -249,7 +249,9 @@ def train_epoch(
             loss_share, step_counts = gradients
             norm = gradient_norm(model)
             is_due = checkpoints.is_due(number + 1)
-            loss, is_finite, stops, saves = agree(loss_share, norm + guard.norm(), stop=stop.requested, save=is_due)
+            loss, is_finite, stops, saves = all_reduce_step(
+                loss_share, norm + guard.norm(), stop=stop.requested, save=is_due
+            )
             if is_finite:
                 if config.optim.clip_norm:
                     clip_grads_with_norm_(model.parameters(), config.optim.clip_norm, norm)
@@ -278,7 +280,7 @@ def validate(components: TrainingComponents) -> Validation:
     """Score the model that a bundle would store."""
     model = components.saved_model
     model.eval()
-    share_buffers(model)
+    broadcast_buffers(model)
     size = components.config.train.val_batch_size
     with out_of_memory_explained(f"lower train.val_batch_size={size}, or cut up the largest val images, in a new run"):
         return components.task.validate(model)

@@ -1,4 +1,4 @@
-"""Losses of segmentation, normalized over the whole step: all micro-batches of all processes.
+"""Losses of segmentation, normalised over the whole step: all micro-batches of all processes.
 
 A loss function returns this process's *share*: the shares of all processes add up to the loss of the joined batch, and
 so do their gradients. `IGNORE` pixels are ignored.
@@ -28,7 +28,7 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels, and the normalization of the losses.
+    """Labels, and the normalisation of the losses.
 
     Attributes:
         labels: (B, H, W) int64 with `IGNORE`.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import LossConfig
-from pyramidseg.base.device import autocast, position_seed, rank, share_buffers, sum_over_ranks
+from pyramidseg.base.device import autocast, broadcast_buffers, position_seed, rank, sum_over_ranks
 from pyramidseg.data.loading import Batch
 from pyramidseg.evaluation.metrics import argmax_labels, confusion_matrix
 from pyramidseg.model.segmenter import Segmenter
@@ -77,7 +77,7 @@ def label_by_teacher(
     Args:
         number: the step's number in the run, which seeds the rectangles.
     """
-    share_buffers(teacher)  # or processes that resume with the first one's would label differently
+    broadcast_buffers(teacher)  # or processes that resume with the first one's would label differently
     mixed, counts = [], []
     for index, batch in enumerate(batches):
         weak, strong = batch.images.chunk(2, dim=1)
@@ -143,7 +143,7 @@ def segmentation_gradients(
 ) -> tuple[Tensor, Tensor]:
     """`Task.gradients` of a `TrainingModel`; the counts are the confusion matrix (K, K), and those of `pseudo` below.
 
-    The losses of the image-level head and of unlabelled images are minimized too, but not part of the returned loss, so
+    The losses of the image-level head and of unlabelled images are minimised too, but not part of the returned loss, so
     that training loss and validation loss have the same terms.
     """
     labels = [accelerator.labels(batch.labels) for batch in batches]

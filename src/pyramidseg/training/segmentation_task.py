@@ -248,7 +248,7 @@ def prepare_segmentation(
         watch_note,
         bundle_note,
         model_note,
-        f"images are normalized by {normalization}",
+        f"images are normalised by {normalization}",
         ""
         if config.loss.class_weights == "none"
         else f"class weights {', '.join(f'{value:.3g}' for value in weights.tolist())}",
@@ -273,7 +273,7 @@ def prepare_segmentation(
 
 
 def _check_units(found: ValueRange, trained: ValueRange | None, config: Config, *, source: str) -> None:
-    """Compare the images with the units of the normalization that training keeps: the bundle's, or the encoder's.
+    """Compare the images with the units of the normalisation that training keeps: the bundle's, or the encoder's.
 
     Raises:
         DataError: they cannot be those that the bundle was trained on.

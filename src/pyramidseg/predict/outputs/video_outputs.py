@@ -43,7 +43,7 @@ class VideoOutputs:
     """Writes the outputs of one video into a folder: `draw` frames in any thread, `write` them in order, then `finish`.
 
     Attributes:
-        said: as in `VideoReader`; set it before the first frame is written.
+        stream_info: as in `VideoReader`; set it before the first frame is written.
         live: a frame of another size ends the recording, rather than making it fail.
         ended: why the recording ended, if it did.
         failed: errors of frames that could not be predicted, which are left out.
@@ -54,7 +54,7 @@ class VideoOutputs:
     def __init__(self, folder: Path, names: Collection[str], classes: Classes, *, name: str) -> None:
         self.name, self.folder, self.names, self.classes = name, folder, names, classes
         self.sound = str(folder / "sound.mp4") if "video" in names else ""
-        self.said: dict[str, Any] = {}
+        self.stream_info: dict[str, Any] = {}
         self.live, self.ended = False, ""
         self.failed: list[DataError] = []
         self.stamps: list[tuple[int, int]] = []
@@ -99,7 +99,9 @@ class VideoOutputs:
             return
         if not self._encoders:
             paths = (self.path("mask"), self.folder / "pictures.mp4")[: len(pictures)]
-            self._encoders = [_Encoder(path, picture, self.said) for path, picture in zip(paths, pictures, strict=True)]
+            self._encoders = [
+                _Encoder(path, picture, self.stream_info) for path, picture in zip(paths, pictures, strict=True)
+            ]
         for encoder, picture in zip(self._encoders, pictures, strict=True):
             encoder.write(picture, frame.ticks)
         if png:
@@ -114,8 +116,8 @@ class VideoOutputs:
             encoder.close()
         self._archive.close()
         if "video" in self.names:
-            _join(self.folder / "pictures.mp4", Path(self.sound), self.path("video"), self.said)
-        seconds = [float(ticks * Fraction(self.said["time_base"])) for _, ticks in self.stamps]
+            _join(self.folder / "pictures.mp4", Path(self.sound), self.path("video"), self.stream_info)
+        seconds = [float(ticks * Fraction(self.stream_info["time_base"])) for _, ticks in self.stamps]
         with self.path("shares").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow([*SHARES_COLUMNS, *self.classes.names])
@@ -135,10 +137,10 @@ class VideoOutputs:
 class _Encoder:
     """An MP4 file of pictures like a first one: grey (H, W) without loss, colours (H, W, 3) as H.264."""
 
-    def __init__(self, path: Path, first: NDArray[np.uint8], said: Mapping[str, Any]) -> None:
-        self.av, self.time_base = import_pyav(), Fraction(said["time_base"])
+    def __init__(self, path: Path, first: NDArray[np.uint8], stream_info: Mapping[str, Any]) -> None:
+        self.av, self.time_base = import_pyav(), Fraction(stream_info["time_base"])
         self.is_grey = first.ndim == 2
-        self.container = self.av.open(f"file:{path}", "w", options=_exact_times(said))
+        self.container = self.av.open(f"file:{path}", "w", options=_exact_times(stream_info))
         self.container.metadata["comment"] = SIGNATURE
         options = {} if self.is_grey else {"crf": "18", "preset": "veryfast"}
         self.stream = self.container.add_stream("ffv1" if self.is_grey else "libx264", options=options)
@@ -148,7 +150,7 @@ class _Encoder:
             (height, width) if self.is_grey else (-(-height // 2) * 2, -(-width // 2) * 2)
         )
         self.stream.time_base = self.stream.codec_context.time_base = self.time_base
-        self.stream.codec_context.sample_aspect_ratio = Fraction(said.get("aspect", 1))
+        self.stream.codec_context.sample_aspect_ratio = Fraction(stream_info.get("aspect", 1))
         if not self.is_grey:
             context = self.stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
@@ -168,12 +170,12 @@ class _Encoder:
         self.container.close()
 
 
-def _exact_times(said: Mapping[str, Any]) -> dict[str, str]:
+def _exact_times(stream_info: Mapping[str, Any]) -> dict[str, str]:
     """Options of MP4 files; in its default time scale of 1/1000, the first time stamp would be rounded."""
-    return {"movie_timescale": str(Fraction(said["time_base"]).denominator)}
+    return {"movie_timescale": str(Fraction(stream_info["time_base"]).denominator)}
 
 
-def _join(video: Path, sound: Path, target: Path, said: Mapping[str, Any]) -> None:
+def _join(video: Path, sound: Path, target: Path, stream_info: Mapping[str, Any]) -> None:
     """Copy the packets of a video and of its sound, if it has any, into one file."""
     if not sound.exists() or not sound.stat().st_size:
         video.replace(target)
@@ -181,7 +183,7 @@ def _join(video: Path, sound: Path, target: Path, said: Mapping[str, Any]) -> No
     av = import_pyav()
     with ExitStack() as stack:
         inputs = [stack.enter_context(av.open(f"file:{path}")) for path in (video, sound)]
-        joined = stack.enter_context(av.open(f"file:{target}", "w", options=_exact_times(said)))
+        joined = stack.enter_context(av.open(f"file:{target}", "w", options=_exact_times(stream_info)))
         joined.metadata["comment"] = SIGNATURE
         targets = {stream: joined.add_stream_from_template(stream) for own in inputs for stream in own.streams}
         packets = ((packet for packet in own.demux() if packet.dts is not None) for own in inputs)
