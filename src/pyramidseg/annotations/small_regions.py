@@ -27,7 +27,7 @@ def merge_small_regions(
         skip: values that are left as they are, and merged with nothing.
 
     Yields:
-        The labels of each block.
+        The labels (rows, W) of each block.
     """
     values, totals = [np.zeros(1, np.uint8)], [np.zeros((2, 1))]  # pixels, and sums of their confidence
     pairs, count, row = [np.zeros((0, 2), np.int32)], 1, np.zeros((0, 0), np.int32)

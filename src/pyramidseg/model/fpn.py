@@ -52,12 +52,19 @@ class Pyramid(nn.Module):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Pyramid maps P2 to P5, finest first."""
+        """Encoder maps (B, in_channels[i], H_i, W_i) to pyramid maps (B, P, H_i, W_i), finest first.
+
+        Raises:
+            ValueError: another number of maps than of `in_channels`.
+        """
         merged = self.merge(maps)
         return [smooth(level) for smooth, level in zip(self.smoothing, merged, strict=True)]
 
     def merge(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The top-down path before smoothing: each lateral map plus the upsampled coarser one; no nonlinearity."""
+        """The top-down path before smoothing: each lateral map plus the upsampled coarser one; no nonlinearity.
+
+        Shapes and errors are those of `forward`.
+        """
         lateral = [conv(level) for conv, level in zip(self.lateral, maps, strict=True)]
         merged = [lateral[-1]]
         for level in reversed(lateral[:-1]):
@@ -182,6 +189,10 @@ class FPNDecoder(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Merged map of all levels at the finest stride."""
+        """Encoder maps (B, in_channels[i], H_i, W_i), finest first, to their merged map (B, `channels`, H_0, W_0).
+
+        Raises:
+            ValueError: another number of maps than of `in_channels`.
+        """
         levels = [branch(level) for branch, level in zip(self.branches, self.pyramid(maps), strict=True)]
         return torch.cat(levels, dim=1) if self.merge == "concat" else sum(levels[1:], levels[0])

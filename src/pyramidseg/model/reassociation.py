@@ -227,7 +227,7 @@ class ReassociatedDecoder(nn.Module):
         self.to(lateral[0].weight.dtype)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """As `FPNDecoder.forward`."""
+        """Encoder maps, finest first, to the merged map (B, `channels` of the decoder, H_0, W_0)."""
         merged: list[Tensor] = []  # of the levels from `index` on
         outputs: list[Tensor] = []
         for index in reversed(range(len(maps))):

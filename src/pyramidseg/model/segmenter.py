@@ -173,7 +173,11 @@ class Segmenter(nn.Module):
         return logits[..., :height, :width]
 
     def encoder_maps(self, image_BCHW: Tensor) -> list[Tensor]:
-        """The encoder's maps of the normalised, padded image, finest first."""
+        """The encoder's maps of the normalised, padded image, finest first: (B, C_i, h / stride_i, w / stride_i).
+
+        Raises:
+            DataError: see `normalize`.
+        """
         maps: list[Tensor] = self.encoder(self.pad(self.normalize(image_BCHW)))
         return maps
 
@@ -193,14 +197,22 @@ class Segmenter(nn.Module):
         return self.upsample(coarse, *image_BCHW.shape[-2:]), self.classify(maps)
 
     def classify(self, encoder_maps: list[Tensor]) -> Tensor:
-        """The fully connected layer on the averaged coarsest map: (B, K)."""
+        """The fully connected layer on the averaged coarsest map, the last of `encoder_maps`: (B, K).
+
+        Raises:
+            ConfigError: the model has no image-level head.
+        """
         if self.head is None:
             raise ConfigError("this model has no image-level head: build it with image_head=True")
         logits: Tensor = self.head(encoder_maps[-1].mean(dim=(2, 3)))
         return logits
 
     def normalize(self, image_BCHW: Tensor) -> Tensor:
-        """Scale by the type's range, subtract the mean, divide by the standard deviation; in the model's dtype."""
+        """Scale by the type's range, subtract the mean, divide by the standard deviation; in the model's dtype.
+
+        Raises:
+            DataError: not (B, in_channels, H, W) with at least one pixel, or a type whose range is unknown, as int64.
+        """
         if image_BCHW.ndim != 4 or image_BCHW.shape[1] != self.settings.in_channels or image_BCHW.numel() == 0:
             raise DataError(
                 f"images of shape {tuple(image_BCHW.shape)}: this model takes (B, {self.settings.in_channels}, H, W)"
@@ -208,7 +220,11 @@ class Segmenter(nn.Module):
         return normalize(image_BCHW, self.mean, self.std)
 
     def set_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """Replace the statistics, in the units described for the input."""
+        """Replace the statistics, in the units described for the input.
+
+        Raises:
+            ConfigError: not one mean and one deviation above 0 for each channel.
+        """
         if not len(mean) == len(std) == self.settings.in_channels or min(std) <= 0:
             raise ConfigError(
                 f"normalisation of {len(mean)} means and {len(std)} deviations: "

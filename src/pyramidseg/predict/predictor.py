@@ -152,6 +152,11 @@ class Predictor:
 
         Threads decode the next images and compute label maps while the model runs. Images of equal size and type share
         a batch, even if others are between them (`batch_by_key`).
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
+            DataError: `images` is a single image.
+            OutOfMemory: a batch of several images does not fit.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: must be at least 1")

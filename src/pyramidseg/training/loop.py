@@ -151,6 +151,10 @@ def fit(
         prepare: checks data and settings, and builds data, model and loss. Its arguments are the settings, and for a
             resumed run the initial weights that the checkpoints record (otherwise None).
         inputs: files and folders that the run reads, which must not be inside `out`.
+
+    Raises:
+        PyramidSegError: as `train`.
+        Interrupted: by a signal; all steps until then are saved.
     """
     with process_group(choose_device(device_of(out, config, resume=resume))), ExitStack() as stack:
         stop = stack.enter_context(StopRequest())

@@ -63,7 +63,7 @@ class Loss:
 
 
 def weighted_mean(total: Tensor, targets: Targets) -> Tensor:
-    """Sum divided by the class weights of all labelled pixels: the second part of cross entropy and focal loss."""
+    """Sum () divided by the class weights of all labelled pixels: the second part of cross entropy and focal loss."""
     return total / targets.weight_total
 
 
@@ -212,7 +212,7 @@ def presence_loss(image_logits: Tensor, labels: Tensor, *, images_total: int) ->
 
 
 def labelled_weight(labels: Tensor, class_weights: Tensor) -> Tensor:
-    """Sum of the class weights of all labelled pixels; `labels` are uint8 or int64."""
+    """Sum () of the class weights (K,) of all labelled pixels; labels are uint8 or int64 of any shape, 255 ignored."""
     counts = torch.bincount(labels.flatten().long(), minlength=IGNORE + 1)[: len(class_weights)]
     return (counts * class_weights).sum()
 
