@@ -183,7 +183,7 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
     if inside:
         found.append(f"these folders in it are datasets themselves: name {first_few(inside, limit=_SHOWN)}")
     return (
-        f"{root}: not recognised as {what}: {'; '.join(found)}; {known} (docs/formats shows each as a tree); {way_out}"
+        f"{root}: not recognised as {what}: {'; '.join(found)}; {known} (the documentation has a page for each); {way_out}"
     )
 
 

@@ -71,6 +71,7 @@ DEFAULT_VAL_SHARE = 0.2
 
 DEFAULT_DATA = DataConfig()
 
+
 def open_dataset(
     source: DatasetSource,
     data: DataConfig = DEFAULT_DATA,

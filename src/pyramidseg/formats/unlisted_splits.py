@@ -102,7 +102,7 @@ def _mixed_split(split: str, folder: Path, listed: list[str], parsed: ParsedData
     elif isinstance(parsed.values, IndexValues):
         advice = f"name the folders of each split in a YAML file ({split}: {{images: ..., masks: ...}})"
     else:
-        advice = "list each split separately, as docs/formats/dataset_yaml.md shows"
+        advice = "list each split separately (train: {images: ..., masks: ...}, val: ...) in a YAML file"
     detail = (
         f"is named like split {split!r}, and its images are listed as {' and '.join(listed)} ({parsed.layout}); "
         f"{advice}, or rename it"
