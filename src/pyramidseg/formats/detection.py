@@ -182,9 +182,8 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
         )
     if inside:
         found.append(f"these folders in it are datasets themselves: name {first_few(inside, limit=_SHOWN)}")
-    return (
-        f"{root}: not recognised as {what}: {'; '.join(found)}; {known} (the documentation has a page for each); {way_out}"
-    )
+    known += " (the documentation has a page for each)"
+    return f"{root}: not recognised as {what}: {'; '.join(found)}; {known}; {way_out}"
 
 
 def _damaged_json(root: Path) -> dict[Path, str]:
