@@ -12,15 +12,19 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from made_geo import box, feature, on_map, polygon, write_geojson, write_image
 from pyramidseg.backends import make_backend
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
+from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, DeviceError, WeightsError
 from pyramidseg.cli.main import main
 from pyramidseg.evaluation.scoring import evaluate
 from pyramidseg.export import export_model as export_module
 from pyramidseg.export import parity, quantization
 from pyramidseg.export.export_model import export_model
+from pyramidseg.export.quantization import Calibration
+from pyramidseg.images.scene_windows import SceneWindow
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.studies import benchmark_model
 from pyramidseg.studies.benchmark_model import find_candidates
@@ -248,6 +252,23 @@ def test_images_of_the_gate_are_not_calibrated_on(bundle: Path, scenes: Path, tm
     with pytest.raises(DataError, match="all images of its split train are also those that the file is checked on"):
         export(bundle, mixed, tmp_path / "none")
     assert not (tmp_path / "none" / "best-int8.onnx").exists()
+
+
+def test_windows_of_a_scene_are_calibrated_on_but_for_those_of_the_gate(bundle: Path, tmp_path: Path) -> None:
+    for folder, name in (("here", "a"), ("there", "b")):  # the same scene under another name
+        values = np.random.default_rng(0).integers(0, 255, (150, 210, 3)).astype(np.uint8)
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / f"{name}.tif", values, photometric="RGB")
+        write_geojson(tmp_path / folder / f"{name}.geojson", [feature(polygon(on_map(box(0, 20, 50, 60))), kind="car")])
+    data, model = DataConfig(window=64, window_gap=0), Segmenter.load(bundle)
+    gate = SceneWindow(tmp_path / "there" / "b.tif", 0, 0, 64, 64).path
+
+    def drawn(*excluded: Path) -> set[str]:
+        found = Calibration(model, tmp_path / "here", data, 64, dtype="uint8", gate=excluded)
+        assert all(image.shape[:2] == (1, 3) for image in found.read())
+        return {record.id for record in found.records}
+
+    assert drawn() - drawn(gate) == {"a#y0x0"}
 
 
 def test_a_file_that_is_not_faster_is_refused_with_the_figures(

@@ -14,7 +14,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ from pyramidseg.export.parity import Parity
 from pyramidseg.export.samples import WINDOW_PX, windows
 from pyramidseg.export.targets import Format
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.images.scene_windows import scene_of, window_at
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.input_images import load_image
 
@@ -81,8 +82,13 @@ class Calibration:
             raise ConfigError(f"--calibration-images {count}: choose a number from 1")
         opened = open_dataset(dataset, data, fallback_classes=model.classes)
         shuffled = random.Random(SEED).sample(opened.split("train"), len(opened.split("train")))  # noqa: S311
-        others = {file_sha256(path) for path in gate}
-        unused = (record for record in shuffled if file_sha256(record.image) not in others)
+        checksum = cache(file_sha256)  # windows of a scene are told apart by their place in it
+
+        def content_key(path: Path) -> tuple[object, ...]:
+            return checksum(scene_of(path)), *(window_at(path) or ())[1:]
+
+        others = {content_key(path) for path in gate}
+        unused = (record for record in shuffled if content_key(record.image) not in others)
         if not (records := list(islice(unused, count))):
             raise DataError(
                 f"--calibrate {dataset}: all images of its split train are also those that the file is checked on; "
