@@ -12,10 +12,11 @@ import torch
 
 from pyramidseg.base.errors import ConfigError, WeightsError
 from pyramidseg.cli.main import main
-from pyramidseg.demo.scenes import draw_scene
+from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene
+from pyramidseg.export import onnx_format
 from pyramidseg.export.export_model import export_model
 from pyramidseg.export.program_file import WithOutput
-from pyramidseg.model.segmenter import load_model
+from pyramidseg.model.segmenter import Segmenter, load_model
 from pyramidseg.predict.predictor import Predictor
 
 IMAGE = draw_scene(4, height=72, width=104).image
@@ -73,6 +74,35 @@ def test_one_size_in_an_older_opset(bundle: Path, expected: np.ndarray, tmp_path
     assert json.loads(metadata["input"])["shape"] == [2, 3, 72, 104]
     assert export.parity.pixels > 0
     assert "batches of 2" in export.parity.images
+
+
+def test_squeeze_and_excitation_in_an_older_opset(tmp_path: Path) -> None:
+    """Its reductions lose the attributes that came with opset 18."""
+    model = Segmenter(classes=SCENE_CLASSES, encoder="test_efficientnet", encoder_weights="none", pyramid_channels=32)
+    model.save(tmp_path / "best.safetensors")
+    for opset in (14, 17):
+        export = export_model(tmp_path / "best.safetensors", format="onnx", size=(64, 64), opset=opset)
+        assert export.path is not None, export.parity
+        content = onnx.load(export.path)
+        onnx.checker.check_model(content)
+        assert "ReduceMean" in {node.op_type for node in content.graph.node}
+
+
+def test_a_graph_that_the_runtime_refuses_is_not_called_damaged(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert = onnx_format.to_onnx
+
+    def spoiled(*arguments: object, **options: object) -> onnx.ModelProto:
+        content = convert(*arguments, **options)
+        content.graph.node[-1].op_type = "Unknown"
+        return content
+
+    monkeypatch.setattr(onnx_format, "to_onnx", spoiled)
+    with pytest.raises(ConfigError, match=r"^the runtime cannot open what was converted: .*Unknown") as raised:
+        export_model(bundle, format="onnx", out=tmp_path, size=(64, 64))
+    assert ".part" not in str(raised.value)
+    assert not any(tmp_path.iterdir())
 
 
 def test_opencv_computes_the_same(bundle: Path, expected: np.ndarray, tmp_path: Path) -> None:

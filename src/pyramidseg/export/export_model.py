@@ -267,13 +267,18 @@ def _compare(
     """Compare a file with its bundle."""
     if metadata.program is not None:
         runtime = target_format.backend if issubclass(target_format.backend, MobileFile) else OnnxProgramFile
-        found = check_program_file(runtime(staged, metadata.program), metadata.program, segmenter, samples)
+        try:
+            backend = runtime(staged, metadata.program)
+        except WeightsError as error:
+            reason = str(error).replace(f"{staged}: damaged, or not a {staged.suffix} model: ", "")
+            raise ConfigError(f"the runtime cannot open what was converted: {reason}") from error
+        found = check_program_file(backend, metadata.program, segmenter, samples)
     elif target_format.files is web.page_files:
         found = web.check_page(staged, segmenter, samples)
     else:
-        backend = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
+        whole = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
         predicting = target_format.backend(staged, device=device)
-        found = check_parity(backend, segmenter, samples, predicting=predicting)
+        found = check_parity(whole, segmenter, samples, predicting=predicting)
     return found if tolerance is None else replace(found, tolerance=tolerance / 100)
 
 

@@ -100,6 +100,11 @@ def _with_opset(content: "onnx.ModelProto", opset: int | None) -> "onnx.ModelPro
         except RuntimeError as error:
             reason = str(error).strip().rpartition(": ")[2]
             raise ConfigError(f"--opset {opset}: an operation of this network needs a higher one ({reason})") from error
+        for node in content.graph.node:  # the converter leaves an attribute that reductions have since opset 18
+            if node.op_type.startswith("Reduce"):
+                kept = [entry for entry in node.attribute if entry.name != "noop_with_empty_axes"]
+                del node.attribute[:]
+                node.attribute.extend(kept)
     content.ir_version = onnx.helper.find_min_ir_version_for(content.opset_import, ignore_unknown=True)
     return content
 
