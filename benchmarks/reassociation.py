@@ -48,7 +48,7 @@ def exported(model: Segmenter, folder: Path, *, format: str, precision: str, as_
     bundle = folder / f"{format}-{precision}-{as_written}.safetensors"
     model.save(bundle)
     export = export_model(bundle, format=format, precision=precision, as_written=as_written)
-    assert export.path is not None, export.findings
+    assert export.path is not None, export.parity and export.parity.findings()
     return make_backend(export.path, device="cpu")
 
 

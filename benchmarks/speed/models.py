@@ -91,7 +91,7 @@ class Workshop:
                 export = export_model(
                     files.bundle(which), format=RUNTIMES[name].format, as_written=which == "as-written"
                 )
-                assert export.path is not None, export.findings
+                assert export.path is not None, export.parity and export.parity.findings()
                 if self._on_cpu and which != "as-written":
                     write_int8(files.bundle(which), RUNTIMES[name], scenes)
         return files
