@@ -14,6 +14,7 @@ from pyramidseg.base.errors import ConfigError, WeightsError
 from pyramidseg.cli.main import main
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene
 from pyramidseg.export import onnx_format
+from pyramidseg.export.deepness import export_for_deepness
 from pyramidseg.export.export_model import export_model
 from pyramidseg.export.program_file import WithOutput
 from pyramidseg.model.segmenter import Segmenter, load_model
@@ -193,6 +194,14 @@ def test_a_file_for_qgis(
     with torch.inference_mode():
         truth = load_model(bundle).eval()(torch.from_numpy(tile)).softmax(1).numpy()
     np.testing.assert_allclose(found, truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("metres", [0.25, None])
+def test_qgis_gets_the_resolution_of_the_training_images(bundle: Path, tmp_path: Path, metres: float | None) -> None:
+    load_model(bundle).save(tmp_path / "best.safetensors", data={"metres_per_pixel": metres})
+    export = export_for_deepness(tmp_path / "best.safetensors", tile_px=64)
+    texts = {entry.key: entry.value for entry in onnx.load(export.path).metadata_props}
+    assert texts.get("resolution") == (None if metres is None else "25.0")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--opset", type=int, help="of ONNX's operations: 18 to 23, with --size from 14 (default: 20)")
     parser.add_argument("--size", type=image_size, metavar="HxW", help="the only size of its images (default: any)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="number of images, with --size")
-    parser.add_argument("--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: none)")
+    parser.add_argument("--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: bundle's)")
     parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
     parser.set_defaults(default=parser.get_default)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.export.export_model import Export, export_model
-from pyramidseg.model.bundle import read_bundle
+from pyramidseg.model.bundle import KIND, ground_resolution_of, read_bundle
+from pyramidseg.model.tensor_files import read_metadata
 from pyramidseg.predict.tile_planner import default_overlap, receptive_field_px
 
 TILE_PX = 512
@@ -26,7 +27,8 @@ def export_for_deepness(
 
     Args:
         tile_px: side of the square windows that the plugin cuts.
-        resolution_cm: centimetres per pixel that the model was trained on; by default chosen in the plugin's dialog.
+        resolution_cm: centimetres per pixel that the model was trained on; by default the bundle's, or, if it has
+            none, chosen in the plugin's dialog.
         options: `out`, `check`, `split`, `data`, `as_written`, `opset` of `export_model`.
 
     Raises:
@@ -41,6 +43,8 @@ def export_for_deepness(
         )
     if resolution_cm is not None and not 0 < resolution_cm < float("inf"):
         raise ConfigError(f"--resolution {resolution_cm:g}: must be above 0 centimetres per pixel")
+    if resolution_cm is None and (metres := ground_resolution_of(read_metadata(bundle.path, kind=KIND))) is not None:
+        resolution_cm = 100 * metres
     overlap_px = default_overlap(tile_px, receptive_field_px(bundle.config))
     texts = {
         "model_type": "Segmentor",
