@@ -65,6 +65,12 @@ def test_no_file_at_all(tmp_path, suffix):
     assert "a folder" in refusal(tmp_path / f"folder{suffix}")
 
 
+def test_weights_that_another_program_moved_to_other_files(exported, tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.load(exported("onnx")), path, save_as_external_data=True, location="weights", size_threshold=0)
+    assert "written by another program: its weights are in other files" in refusal(path)
+
+
 @pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
 def test_a_file_cut_short(exported, tmp_path, format):
     path = copied(exported(format), tmp_path)

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
 from pyramidseg.backends.metadata import CHECKSUM, INPUT, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
-from pyramidseg.base.errors import DeviceError, import_extra
+from pyramidseg.base.errors import DeviceError, WeightsError, import_extra
 
 if TYPE_CHECKING:
     import onnx
@@ -63,10 +63,13 @@ class OnnxRuntimeBackend(ExportedBackend):
             content = onnx.load_model_from_string(stored)
             graph = content.graph
             tensors = [*graph.initializer, *(entry.t for node in graph.node for entry in node.attribute)]
-            if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-                raise ValueError("its weights are in other files; our exports hold all of them in one file")
         except (DecodeError, OSError, ValueError) as error:
             raise damaged_file(path, error) from None
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+            raise WeightsError(
+                f"{path}: written by another program: its weights are in other files, and an export has them in one "
+                "file; export the bundle again"
+            )
         strings = metadata_strings(content)
         return content, strings, lambda: file_checksum(stored, strings.get(CHECKSUM, ""))
 
