@@ -1,5 +1,6 @@
 """int8 exports: how they are made, the gate, what stays in float, the processors that they are for, who uses them."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -82,7 +83,9 @@ def test_the_file_names_how_it_was_made_and_is_within_the_gate(made: Path, scene
         assert (found.target, found.seed, found.float_blocks) == ("any", 0, ())
         assert len(set(found.images)) == 6
         assert {Path(image).name for image in found.images} <= train
-        report = json.loads((made / f"best-int8{suffix}.parity.json").read_text())["parity"]
+        written = json.loads((made / f"best-int8{suffix}.parity.json").read_text())
+        assert written["quantization"] == {**dataclasses.asdict(found), "images": [*found.images], "float_blocks": []}
+        report = written["parity"]
         assert report["clear_agreement"] >= 0.9
         assert report["speedup_against"].startswith(backend.name)
         assert report["classes"]["sky"][0] == pytest.approx(report["classes"]["sky"][1], abs=0.2)
@@ -285,14 +288,17 @@ def test_a_file_that_is_not_faster_is_refused_with_the_figures(
     ("options", "words"),
     [
         ({"precision": "int8"}, "needs --calibrate DATASET"),
-        ({"calibrate": "x"}, "are for int8 only"),
-        ({"target": "vnni"}, "are for int8 only"),
+        ({"calibrate": "x"}, "^--calibrate: is for --precision int8 only"),
+        ({"calibrate": "x", "size": (64, 64)}, "^--calibrate: .* whose files have neither --size"),
+        ({"target": "vnni"}, "^--target: is for --precision int8 only"),
+        ({"calibration_images": 9}, "^--calibration-images: is for --precision int8 only"),
         ({"precision": "int8", "calibrate": "x", "target": "avx3"}, "--target avx3: unknown target"),
-        ({"precision": "int8", "calibrate": "x", "size": (64, 64)}, "--output are not for int8"),
+        ({"precision": "int8", "calibrate": "x", "size": (64, 64)}, "leave --size and --output out"),
         ({"precision": "int8", "format": "torch"}, "format=onnx or format=openvino"),
-        ({"tolerance": 1.0}, "--tolerance 1: is the largest change of mIoU in points"),
+        ({"tolerance": 200.0, "precision": "fp16", "check": "x"}, "--tolerance 200: .* above 0 and at most 100"),
+        ({"tolerance": 1.0}, "--tolerance 1: is for fp16, bf16 and int8"),
         ({"precision": "fp16", "tolerance": 1.0}, "needs labelled images"),
-        ({"precision": "int8", "calibrate": "x", "tolerance": -1.0}, "points, above 0"),
+        ({"precision": "int8", "calibrate": "x", "tolerance": -1.0}, "points, above 0 and at most 100"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(bundle: Path, tmp_path: Path, options: dict, words: str) -> None:

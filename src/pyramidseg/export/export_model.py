@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -217,7 +217,8 @@ def export_model(
             report = file.with_name(f"{file.name}.parity.json")
             source = {"file": file.name, "source": dict(metadata.source)}
             result = metadata.parity or "not run: needs macOS"
-            write_json(report, {"pyramidseg": __version__, **source, "parity": result})
+            int8 = {} if metadata.quantization is None else {"quantization": asdict(metadata.quantization)}
+            write_json(report, {"pyramidseg": __version__, **source, "parity": result, **int8})
             return Export(file, report, parity)
 
 

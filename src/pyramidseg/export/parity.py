@@ -55,11 +55,16 @@ def check_tolerance(points: float | None, precision: str, labelled: str | Path |
     Raises:
         ConfigError: says what it needs.
     """
-    if points is not None and (labelled is None or precision == "fp32" or not 0 < points <= 100):
+    if points is None:
+        return
+    if not 0 < points <= 100:
+        raise ConfigError(f"--tolerance {points:g}: choose a change of mIoU in points, above 0 and at most 100")
+    if precision == "fp32":
         raise ConfigError(
-            f"--tolerance {points:g}: is the largest change of mIoU in points, above 0, in fp16, bf16 and int8, "
-            "and needs labelled images: --check DATASET"
+            f"--tolerance {points:g}: is for fp16, bf16 and int8; fp32 files have to keep the labels; leave it out"
         )
+    if labelled is None:
+        raise ConfigError(f"--tolerance {points:g}: needs labelled images to compute mIoU on: --check DATASET")
 
 
 @dataclass(frozen=True)

@@ -61,14 +61,24 @@ def check_calibration(
     """Refuse options of int8 without it, or int8 without images.
 
     Raises:
-        ConfigError: says what belongs together.
+        ConfigError: names the option, and what it needs.
     """
-    int8, defaults = precision == "int8", (target, images) == ("any", DEFAULT_IMAGES)
-    if int8 != (calibrate is not None) or not (int8 or defaults) or (int8 and program is not None):
+    given = {
+        "--calibrate": calibrate is not None,
+        "--calibration-images": images != DEFAULT_IMAGES,
+        "--target": target != "any",
+    }
+    if precision != "int8" and (unused := [name for name, is_given in given.items() if is_given]):
         raise ConfigError(
-            "--precision int8: needs --calibrate DATASET, images (split train) to measure ranges of activations on; "
-            "--calibrate, --calibration-images and --target are for int8 only, --size and --output are not for int8"
+            f"{unused[0]}: is for --precision int8 only, whose files have neither --size nor --output; leave it out, "
+            "or add --precision int8"
         )
+    if precision == "int8" and calibrate is None:
+        raise ConfigError(
+            "--precision int8: needs --calibrate DATASET, images (split train) to measure ranges of activations on"
+        )
+    if precision == "int8" and program is not None:
+        raise ConfigError("--precision int8: is for files of any size with logits; leave --size and --output out")
     check_target(target, "--target")
 
 
