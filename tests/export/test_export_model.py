@@ -163,6 +163,18 @@ def test_unsupported_requests_are_one_line_errors(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_as_out_is_refused_before_a_folder_of_its_name_is_made(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for format, name, words in (("onnx", "x.onnx", "give a folder, such as"), ("web", "x.htm", "the suffix .html")):
+        assert run("export", bundle, "--format", format, "--out", tmp_path / name) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: give" in error
+        assert words in error
+        assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_is_not_exported_again(exported, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("export", exported("onnx"), "--format", "torch") == 2
     assert "best.onnx: is already an export; pass the bundle" in capsys.readouterr().err

@@ -125,6 +125,8 @@ def export_model(
         raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs --out DIR")
     path = model_file(model)
     target_format = find_format(format, precision)
+    if out is not None and str(out).endswith(target_format.backend.suffix) and not Path(out).is_dir():
+        raise ConfigError(f"--out {out}: give a folder, such as {Path(out).parent}; the bundle names the file in it")
     if input_dtype not in ("auto", *INPUT_DTYPES):
         raise ConfigError(f"--input {input_dtype}: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
     if path.suffix in EXPORTED and path.is_file():

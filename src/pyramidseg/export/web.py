@@ -72,6 +72,8 @@ def page_path(file: Path, out: str | Path | None) -> Path:
         raise ConfigError(
             f"--out {out}: give the folder, --out {Path(out).parent}, or one file another name than {INDEX}"
         )
+    if Path(out).suffix == ".htm":
+        raise ConfigError(f"--out {out}: give one file the suffix .html, or a folder another one")
     return Path(out) if Path(out).suffix == ".html" else Path(out) / INDEX
 
 
