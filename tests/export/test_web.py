@@ -206,7 +206,7 @@ def test_threads_where_the_page_is_isolated(
 
 @needs_runtime
 def test_memory_stays_bounded_over_many_photos(served: str, tab: Tab, tmp_path: Path) -> None:
-    """Of different sizes; the memory of WebAssembly, which never shrinks, no longer grows."""
+    """Of different sizes; the heap of the page's scripts. That of WebAssembly, in the worker, is not measured."""
     open_page(tab, served)
     sizes = [(40 + 31 * number % 200, 60 + 47 * number % 230) for number in range(200)]
     segmented(tab, *(photo(tmp_path / f"{number}.jpg", size, number) for number, size in enumerate(sizes)))
