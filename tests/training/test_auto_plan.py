@@ -219,9 +219,10 @@ def test_what_only_trying_shows_halves_it_too(scenes: Path, machine: dict[str, f
     assert reason(planned, "train.batch_size") == "1: of 5 that are wanted; 5 GB of 12 GB are needed"
 
 
+@pytest.mark.parametrize("given", [(), ("train.batch_size=4",)])
 @pytest.mark.parametrize(("crop", "val"), [(13e9, 2e9), (1e9, 13e9)])
 def test_what_does_not_fit_at_all_is_refused_with_the_figures(
-    scenes: Path, machine: dict[str, float], crop: float, val: float
+    scenes: Path, machine: dict[str, float], crop: float, val: float, given: tuple[str, ...]
 ) -> None:
     machine |= {"crop": crop, "val": val}
     step, validation = (f"{size / 1e9:.2g}" for size in (crop, val))
@@ -230,7 +231,7 @@ def test_what_does_not_fit_at_all_is_refused_with_the_figures(
         rf"72x96, {validation} GB; 12 GB are usable \(75% of the free memory of cpu\): set a smaller data.crop"
     )
     with pytest.raises(OutOfMemory, match=said):
-        plan(scenes)
+        plan(scenes, *given)
 
 
 def test_a_budget_of_minutes_gives_the_epochs_that_fit(scenes: Path) -> None:

@@ -252,10 +252,10 @@ def prepare_automatically(config: Config, source: DatasetSource, *, minutes: flo
 
 def _plan_time(facts: Facts, minutes: float, began: float) -> str:
     """Choose by measurements: a smaller batch if memory needs it, and epochs. Returns a line on when the run ends."""
+    if max(facts.needed(1)) > facts.usable:
+        raise facts.refusal()
     fits = batch = facts.data.config.train.batch_size
     while (needed := max(facts.needed(fits))) > facts.usable and "train.batch_size" not in facts.given:
-        if fits == 1:
-            raise facts.refusal()
         fits //= 2
     logger.info(f"measuring {TRIAL_STEPS} training steps and the largest validation image")
     training, validation, fits = _measure(facts, fits)
