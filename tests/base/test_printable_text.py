@@ -8,8 +8,14 @@ import pytest
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import configure_logging
-from pyramidseg.base.text import csv_text, printable, show
+from pyramidseg.base.text import csv_text, first_line, printable, show
 from pyramidseg.cli.main import main
+
+
+def test_a_first_line_that_is_cut_ends_with_an_ellipsis() -> None:
+    assert first_line(OSError("12345\nmore"), max_chars=5) == "12345"
+    assert first_line(OSError("123456"), max_chars=5) == "1234…"
+    assert first_line(OSError("\n")) == "OSError"
 
 
 @pytest.mark.parametrize(

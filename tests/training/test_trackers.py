@@ -1,6 +1,7 @@
 """Trackers: single names and lists, a missing library, one that fails, and TensorBoard's values."""
 
 import logging
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,13 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     check_trackers(["tensorboard"])
     with pytest.raises(MissingExtra, match=r"train.track=mlflow needs mlflow.*pip install 'pyramidseg\[mlflow\]'"):
         check_trackers(["tensorboard", "mlflow"])
+
+
+def test_the_real_clients_are_tested_with_what_the_extras_install() -> None:
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    installed = (root / "tests" / "clients" / "trackers" / "requirements.in").read_text().split("\n")
+    assert installed == [*extras["mlflow"], *extras["wandb"], ""]
 
 
 def test_tensorboard_gets_the_values_of_each_epoch(run: RunFolder) -> None:

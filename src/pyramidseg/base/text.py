@@ -25,9 +25,9 @@ def first_few(items: Iterable[object], *, limit: int = 4, total: int | None = No
 
 
 def first_line(error: BaseException, *, max_chars: int = 200) -> str:
-    """The first line of an exception's message, or the exception's type if it has no message."""
-    line = str(error).strip().partition("\n")[0]
-    return line[:max_chars] or type(error).__name__
+    """The first line of an exception's message, cut with an ellipsis; the exception's type if it has no message."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return line if len(line) <= max_chars else f"{line[: max_chars - 1]}…"
 
 
 def is_printable(text: str) -> bool:

@@ -61,7 +61,7 @@ class Trackers:
             except PyramidSegError:
                 raise
             except Exception as error:
-                raise ConfigError(f"train.track: {name} cannot be used: {first_line(error)}") from error
+                raise ConfigError(f"train.track: {name} cannot be used: {first_line(error, max_chars=600)}") from error
 
     def keep_ids(self) -> None:
         """Write the ids, by which a resumed run finds the trackers' runs."""
@@ -118,7 +118,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run in the experiment MLFLOW_EXPERIMENT_NAME of the server or folder MLFLOW_TRACKING_URI."""
+    """A run in the experiment MLFLOW_EXPERIMENT_NAME of MLFLOW_TRACKING_URI, a server or sqlite:///FILE."""
 
     def __init__(self, config: Config, run: RunFolder, id: str) -> None:
         mlflow = _import("mlflow")

@@ -63,6 +63,20 @@ def test_a_killed_and_resumed_run_is_one_run(tmp_path: Path, monkeypatch: pytest
     assert len(folders) == 2, "one for each process; `wandb sync` joins them by the id"
 
 
+def test_without_a_server_mlflow_writes_a_database_and_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_scenes(tmp_path / "scenes", train=4, val=2, height=64, width=96)
+    command = training(tmp_path / "scenes", Path("run"), "train.track=mlflow")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    assert (tmp_path / "mlflow.db").is_file()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "sqlite:///mlflow.db" in done.stderr and "MLFLOW_ALLOW_FILE_STORE=true" in done.stderr
+
+
 def test_a_server_that_is_away_is_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
