@@ -60,6 +60,16 @@ def test_every_image_is_scored_once(made: Path, scenes: Path) -> None:
     )
 
 
+def test_scores_on_training_images_are_called_that(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(made / "all" / "last.safetensors")]) == 0
+    assert " on val (13 of the 13 val images are also in split train), epoch 1" in capsys.readouterr().out
+    report = (made / "all" / "report.html").read_text()
+    assert "val images are also in split train" in report
+    assert "folds.json has the scores on images that a model was not trained on" in report
+    assert main(["describe", str(made / "fold1" / "last.safetensors")]) == 0
+    assert " on val, epoch 1" in capsys.readouterr().out
+
+
 def test_finished_runs_are_kept_and_missing_ones_made(
     made: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,5 +87,7 @@ def test_val_files_that_are_in_train_are_refused_unless_asked_for(tmp_path: Path
     (root / "val" / "images" / "1.png").write_bytes((root / "train" / "images" / "3.png").read_bytes())
     with pytest.raises(DataError, match=r"1 of the 2 val images .*1\.png .*3\.png.*data\.allow_leak=true"):
         prepare_data(root, load_config(None, SMALL))
-    accepted = prepare_data(root, load_config(None, SMALL | {"data.allow_leak": "true"}))
-    assert accepted.summary.splits["val"].images == 2
+    accepted = prepare_segmentation(load_config(None, SMALL | {"data.allow_leak": "true"}), root)
+    assert accepted.data.summary.splits["val"].images == 2
+    assert accepted.notes[0].startswith("1 of the 2 val images are also in split train: ")
+    assert accepted.validate(accepted.model.eval())[1]["split"] == "val (1 of the 2 val images are also in split train)"

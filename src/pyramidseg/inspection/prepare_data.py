@@ -74,7 +74,7 @@ def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
             f"{dataset.source}: {summary.leak}; a model would be scored on what it was trained on: remove them from "
             "one of the two (pyramidseg inspect lists all), or accept it with data.allow_leak=true"
         )
-    for note in (*summary.notes, *([f"{summary.leak} (data.allow_leak)"] if summary.leak else [])):
+    for note in summary.notes:
         logger.warning(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
     unlabeled = open_unlabeled(dataset, config, dtypes) if config.data.unlabeled else ()

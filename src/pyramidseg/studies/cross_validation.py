@@ -141,10 +141,10 @@ def cross_validate(
         raise OutputError(f"{surplus[0]}: is of more folds; delete it, or choose another --out")
     write_plan(folder / PLAN, config, folds=folds)
 
-    def run(name: str, splits: Mapping[str, Any], settings: Config) -> tuple[Run, Dataset]:
+    def run(name: str, splits: Mapping[str, Any], settings: Config, *notes: str) -> tuple[Run, Dataset]:
         target = folder / name
         logger.info(f"{name}: {len(splits['train'])} images for training, {len(splits['val'])} for validation")
-        divided = replace(opened, splits=splits, description={}, notes=())
+        divided = replace(opened, splits=splits, description={}, notes=notes)
         again = resume and target.exists()
         return train_segmentation(settings, divided, out=target, resume=again, overwrite=overwrite), divided
 
@@ -157,7 +157,8 @@ def cross_validate(
         scores.append(evaluate(trained.last, divided, device=config.train.device).metrics)
         logger.info(f"fold{number}: mIoU {scores[-1].miou:.4f}")
     leaking = of_fold.model_copy(update={"data": of_fold.data.model_copy(update={"allow_leak": True})})
-    final, _ = run("all", {"train": records, "val": parts[0]}, leaking)
+    note = f"val is part of train: {RESULT} has the scores on images that a model was not trained on"
+    final, _ = run("all", {"train": records, "val": parts[0]}, leaking, note)
     found = CrossValidation(tuple(runs), tuple(scores), final, folder / RESULT)
     spread = {name: {"mean": mean, "deviation": deviation} for name, (mean, deviation) in found.spread().items()}
     write_json(found.file, {"folds": [metrics.to_dict() for metrics in scores], "over folds": spread})

@@ -144,7 +144,8 @@ class SegmentationTask(Task):
             "val_dice": metrics.mean_dice,
             **{f"val_miou_{name}": of_set["miou"] for name, of_set in scores.by_set.items()},
         }
-        return columns, {"metrics": metrics.to_dict(), "split": "val"}
+        leak = self.data.summary.leak.partition(":")[0]
+        return columns, {"metrics": metrics.to_dict(), "split": f"val ({leak})" if leak else "val"}
 
     def save(self, model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
         assert isinstance(model, Segmenter)
@@ -245,6 +246,7 @@ def prepare_segmentation(
     mean, std = (", ".join(f"{value:.4g}" for value in values.tolist()) for values in (model.mean, model.std))
     normalization = data.normalization or f"the encoder's mean {mean} and standard deviation {std}"
     notes = (
+        f"{data.summary.leak} (data.allow_leak)" if data.summary.leak else "",
         watch_note,
         bundle_note,
         model_note,
