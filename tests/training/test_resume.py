@@ -1,5 +1,6 @@
 """Killed at any moment and resumed, a run ends in the same bits; so do 0, 1 and 3 workers. The kills are real."""
 
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -92,6 +93,20 @@ def test_killed_mid_epoch_mid_save_and_at_an_epochs_end(scenes: Path, reference:
     assert main(again) == 0
     assert_same_bits(out, reference)
     assert (out / "report.html").exists()
+
+
+def test_every_augmentation_is_repeated_after_a_kill_in_mid_epoch(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("data.augment=strong", "data.vertical_flip=0.5", "data.quarter_turns=0.75", "data.copy_paste=0.8")
+    more += ("data.cutout=0.8", "data.jpeg=0.8", "data.rare_class_crops=0.5", "train.epochs=2")
+    through, stopped = arguments(scenes, tmp_path / "through", *more), arguments(scenes, tmp_path / "stopped", *more)
+    assert main([*through, "--workers", "0"]) == 0
+    ended = kill_when([*stopped, "--workers", "1"], lambda: reached(tmp_path / "stopped", 2), signal.SIGKILL)
+    assert ended == -signal.SIGKILL
+    assert main([*stopped, "--resume", "--workers", "0"]) == 0
+    assert re.search(r"resumed at epoch [12], step [1-5]", capsys.readouterr().out)
+    assert_same_bits(tmp_path / "stopped", tmp_path / "through")
 
 
 @pytest.mark.parametrize("workers", [1, 3])
