@@ -22,8 +22,9 @@ from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model import encoder_weights
 from pyramidseg.model.bundle import read_description
-from pyramidseg.training import auto_plan
-from pyramidseg.training.auto_plan import Facts, plan_minutes, prepare_automatically
+from pyramidseg.training import auto_plan, plan_facts
+from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
+from pyramidseg.training.plan_facts import Facts
 
 FILES = Path(__file__).parents[1] / "compatibility" / "files"
 
@@ -42,9 +43,10 @@ class Planned:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """A machine with 16 GB free that needs 1 GB for a crop and 2 GB for validation; an epoch takes 10 + 2 seconds."""
-    told: dict[str, float] = {"free": 16e9, "crop": 1e9, "val": 2e9, "fits": math.inf}
-    monkeypatch.setattr(auto_plan, "free_bytes", lambda device: told["free"])
-    monkeypatch.setattr(Facts, "needed", lambda facts, batch: (batch * told["crop"], told["val"]))
+    told: dict[str, float] = {"free": 16e9, "crop": 1e9, "val": 2e9, "more_val": 0, "fits": math.inf}
+    monkeypatch.setattr(plan_facts, "free_bytes", lambda device: told["free"])
+    monkeypatch.setattr(Facts, "step_bytes", lambda facts, batch: batch * told["crop"])
+    monkeypatch.setattr(Facts, "validation_bytes", lambda facts, batch: told["val"] + (batch - 1) * told["more_val"])
     monkeypatch.setattr(auto_plan, "_measure", lambda facts, fits: (10.0, 2.0, int(min(fits, told["fits"]))))
     monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
     stopped = SimpleNamespace(monotonic=lambda: 0.0, time=time.time, localtime=time.localtime, strftime=time.strftime)
@@ -217,14 +219,27 @@ def test_memory_halves_the_batch_and_the_step_keeps_its_crops(
     scenes: Path, machine: dict[str, float], free: float, batch: int, accumulate: int
 ) -> None:
     machine["free"] = free
-    assert values(plan(scenes), "train.batch_size", "train.accumulate") == [batch, accumulate]
+    planned = plan(scenes)
+    assert values(planned, "train.batch_size", "train.accumulate") == [batch, accumulate]
+    said = reason(planned, "train.batch_size").partition(": ")[2]
+    assert said == ("5 that are wanted need 5 GB, and 3 GB are usable" if free == 4e9 else said)
+
+
+def test_memory_halves_the_validation_batch_too(scenes: Path, machine: dict[str, float]) -> None:
+    assert plan(scenes).config.train.val_batch_size == 4
+    machine |= {"val": 5e9, "more_val": 5e9}
+    planned = plan(scenes)
+    assert values(planned, "train.batch_size", "train.val_batch_size") == [5, 2]
+    said = "2: 4 that are wanted need 20 GB, and 12 GB are usable"
+    assert reason(planned, "train.val_batch_size") == said
+    assert plan(scenes, "train.val_batch_size=3").config.train.val_batch_size == 3
 
 
 def test_what_only_trying_shows_halves_it_too(scenes: Path, machine: dict[str, float]) -> None:
     machine["fits"] = 1
     planned = plan(scenes)
     assert values(planned, "train.batch_size", "train.accumulate") == [1, 5]
-    assert reason(planned, "train.batch_size") == "1: of 5 that are wanted; 5 GB of 12 GB are needed"
+    assert reason(planned, "train.batch_size") == "1: 5 are wanted; a trial with more ran out of memory"
 
 
 @pytest.mark.parametrize("given", [(), ("train.batch_size=4",)])
@@ -303,18 +318,25 @@ def test_several_processes_are_told_how_to_get_a_plan(scenes: Path, monkeypatch:
     assert "give torchrun the settings that --auto --dry-run prints" in str(refused(scenes, minutes=math.inf))
 
 
-def test_needed_memory_grows_with_the_batch_and_the_largest_image(tmp_path: Path, monkeypatch: Any) -> None:
+def test_needed_memory_grows_with_the_batch_and_the_largest_validation_batch(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.undo()
-    source = write_scenes(tmp_path / "scenes", train=4, val=2, height=64, width=64).parent
-    Image.new("RGB", (256, 128)).save(source / "val" / "images" / "extra.png")
-    Image.new("L", (256, 128)).save(source / "val" / "masks" / "extra.png")
+    source = write_scenes(tmp_path / "scenes", train=4, val=6, height=64, width=64).parent
+    for kind, mode in (("images", "RGB"), ("masks", "L")):
+        Image.new(mode, (192, 64)).save(source / "val" / kind / "extra.png")
     seen: list[Facts] = []
     monkeypatch.setattr(auto_plan, "_measure", lambda facts, fits: (seen.append(facts), (1.0, 1.0, fits))[1])
     monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
     plan(source, "model.encoder=test_resnet", "model.encoder_weights=none", "data.crop=64", "model.pyramid_channels=32")
     (facts,) = seen
-    (one, largest), (four, _) = facts.needed(1), facts.needed(4)
+    one, four = facts.step_bytes(1), facts.step_bytes(4)
     assert one < four < 4 * one
-    assert facts.largest[:2] == (128, 256) and facts.largest_record.id.endswith("extra")
-    facts.largest = facts.largest._replace(height=64, width=64)
-    assert facts.needed(1)[1] == largest / 8
+    sizes = {most: (size, len(images)) for most in (1, 2, 4, 9) for size, images in [facts.val_batch(most)]}
+    assert sizes == {1: ((64, 192), 1), 2: ((64, 192), 1), 4: ((64, 64), 4), 9: ((64, 64), 6)}
+    assert facts.validation_bytes(1) == facts.validation_bytes(2)
+    large = facts.validation_bytes(4)
+    facts.val = [pair for pair in facts.val if pair[0] == (64, 64)]
+    assert facts.validation_bytes(4) == large
+    per_image = facts.validation_bytes(2) - facts.validation_bytes(1)
+    assert facts.validation_bytes(6) == pytest.approx(facts.validation_bytes(1) + 5 * per_image)
+    monkeypatch.setattr(plan_facts, "BATCH_PIXELS", 2 * 64 * 64)
+    assert len(facts.val_batch(4)[1]) == 2, "as validation limits its batches"

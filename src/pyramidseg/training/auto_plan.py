@@ -8,36 +8,33 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-import torch
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import choose_device, world_size
-from pyramidseg.base.errors import ConfigError, OutOfMemory
+from pyramidseg.base.device import world_size
+from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
 from pyramidseg.base.log import duration, only_warnings
-from pyramidseg.base.machine import free_bytes
 from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import DatasetSource
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.images.decode import ImageHeader, read_header
-from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
-from pyramidseg.model.cost import meta_model
+from pyramidseg.images.decode import read_header
+from pyramidseg.inspection.prepare_data import prepare_data
 from pyramidseg.model.encoder_weights import has_imagenet_weights
-from pyramidseg.predict.tile_planner import FLOAT_BYTES, LiveBytes, bytes_per_pixel
 from pyramidseg.predict.tiling import GRID_PX, round_up
 from pyramidseg.training.components import TrainingComponents, build_components, loading_workers
 from pyramidseg.training.initial_weights import adopt_bundle_settings
+from pyramidseg.training.plan_facts import Facts, gigabytes
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.segmentation_task import SegmentationTask, prepare_segmentation
 
@@ -52,9 +49,6 @@ LEAST_CROP_PX, CPU_CROP_PX, MOST_CROP_PX, MOST_BATCH = 64, 320, 512, 16
 CPU_PIXELS, GPU_PIXELS = 4 * CPU_CROP_PX**2, MOST_BATCH * MOST_CROP_PX**2
 CROPS, LEAST_EPOCHS = 20_000, 10  # 54 epochs of CamVid
 
-USABLE_SHARE = 0.75
-"""Share of the free memory that is planned; the rest is for scratch memory and other programs."""
-
 MASKS_READ, LEAST_MASKS, TOP_PREFERENCE, TOP_ERRORS = 64, 20, 0.1, 4.0
 """To find out whether images have a top: masks that are read, how many must show a class, and how much more of it must
 be in one half of the image than in the other, as a share of it and in standard errors."""
@@ -63,62 +57,6 @@ TRIAL_STEPS, REPORT_SECONDS = 4, 10.0
 
 Choice = tuple[Any, str] | None
 """A value and the reason for it; None leaves the setting as it is."""
-
-
-class Facts:
-    """What the rules look at, such as the `train` and `val` images' headers; `data.config` has the choices so far."""
-
-    def __init__(
-        self, data: PreparedData, given: Collection[str], train: Sequence[ImageHeader], val: Sequence[ImageHeader]
-    ) -> None:
-        self.data, self.given, self.notes = data, given, dict[str, str]()
-        self.images, self.georeferenced = len(train), train[0].georeferenced
-        self.height, self.width = (int(median(sides)) for sides in zip(*(one[:2] for one in train), strict=True))
-        self.val_pixels = sum(math.prod(one[:2]) for one in val)
-        pairs = zip(val, data.dataset.split("val"), strict=True)
-        self.largest, self.largest_record = max(pairs, key=lambda pair: math.prod(pair[0][:2]))
-        self.device = choose_device(data.config.train.device)
-        self.on_cpu, self.usable = self.device.type == "cpu", USABLE_SHARE * free_bytes(self.device)
-        pixels = [count for count in data.summary.splits["train"].pixels if count]
-        self.rarest, self.ratio = min(pixels) / sum(pixels), max(pixels) / min(pixels)
-        self.dtypes = data.summary.splits["train"].dtypes
-
-    def choose(self, name: str, value: Any, reason: str) -> None:
-        """Set a setting unless it is given, and note why."""
-        section, _, key = name.partition(".")
-        if name in self.given:
-            reason = "given"
-        else:
-            config = load_config(None, {**given_settings(self.data.config), name: value})
-            self.data = replace(self.data, config=config)
-        value = getattr(getattr(self.data.config, section), key)
-        if isinstance(value, tuple):
-            value = ("x" if key == "crop" else ",").join(map(str, value))
-        self.notes[name] = f"  {name}={value}: {reason}"
-
-    def needed(self, batch: int) -> tuple[float, float]:
-        """Bytes of a step, and of validating the largest image: in float32, counted on the meta device."""
-        classes, model, crop = len(self.data.dataset.classes), self.data.config.model, self.data.config.data.crop
-        with LiveBytes() as live:
-            network = meta_model(model, classes).train()
-            logits = network(torch.empty(batch, model.in_channels, *crop, device="meta"))
-            logits.backward(torch.empty_like(logits))
-        moments_and_ema = 3 * sum(parameter.numel() for parameter in network.parameters())
-        loss = 4 * classes  # logits, log-probabilities and gradients of a pixel, one image at a time
-        pixels = round_up(self.largest.height, GRID_PX) * round_up(self.largest.width, GRID_PX)
-        step = live.peak + FLOAT_BYTES * (moments_and_ema + loss * math.prod(crop))
-        return step, pixels * (bytes_per_pixel(model, classes) + FLOAT_BYTES * loss)
-
-    def refusal(self) -> OutOfMemory:
-        """The error if not even the smallest plan fits."""
-        (height, width), largest, model = self.data.config.data.crop, self.largest, self.data.config.model
-        step, validation = map(_gigabytes, self.needed(1))
-        return OutOfMemory(
-            f"{self.data.dataset.source}: a step of one {height}x{width} crop needs {step} with {model.encoder}, and "
-            f"validating the largest image, {largest.height}x{largest.width}, {validation}; {_gigabytes(self.usable)} "
-            f"are usable ({USABLE_SHARE:.0%} of the free memory of {self.device}): set a smaller data.crop or "
-            "model.encoder, cut up the images, or free memory"
-        )
 
 
 def _encoder(facts: Facts) -> Choice:
@@ -190,8 +128,8 @@ def _workers(facts: Facts) -> Choice:
     config, value_bytes = facts.data.config, max(np.dtype(name).itemsize for name in facts.dtypes)
     crops = 5 * config.train.batch_size * math.prod(config.data.crop)  # four batches are loaded ahead
     each = (config.model.in_channels * value_bytes + 1) * (crops + 3 * facts.height * facts.width)
-    workers = min(loading_workers(config, facts.device), int(free_bytes(torch.device("cpu")) / 4 / each))
-    return workers, f"by processors, and by memory: {_gigabytes(each)} each"
+    workers = min(loading_workers(config, facts.device), int(facts.free_main_bytes / 4 / each))
+    return workers, f"by processors, and by memory: {gigabytes(each)} each"
 
 
 RULES: Mapping[str, Callable[[Facts], Choice]] = {
@@ -254,17 +192,18 @@ def prepare_automatically(config: Config, source: DatasetSource, *, minutes: flo
 
 def _plan_time(facts: Facts, minutes: float, began: float) -> str:
     """Choose by measurements: a smaller batch if memory needs it, and epochs. Returns a line on when the run ends."""
-    if max(facts.needed(1)) > facts.usable:
+    if max(facts.step_bytes(1), facts.validation_bytes(1)) > facts.usable:
         raise facts.refusal()
-    fits = batch = facts.data.config.train.batch_size
-    while (needed := max(facts.needed(fits))) > facts.usable and "train.batch_size" not in facts.given:
-        fits //= 2
-    logger.info(f"measuring {TRIAL_STEPS} training steps and the largest validation image")
-    training, validation, fits = _measure(facts, fits)
-    if fits < batch and "train.batch_size" not in facts.given:
-        reason = f"of {batch} that are wanted; {_gigabytes(needed)} of {_gigabytes(facts.usable)} are needed"
-        facts.choose("train.batch_size", fits, reason)
-        facts.choose("train.accumulate", -(-batch // fits), "a step has as many crops as are wanted")
+    val_batch, reason = facts.fitting("train.val_batch_size", facts.validation_bytes)
+    if val_batch < facts.data.config.train.val_batch_size:
+        facts.choose("train.val_batch_size", val_batch, reason)
+    counted, reason = facts.fitting("train.batch_size", facts.step_bytes)
+    logger.info(f"measuring {TRIAL_STEPS} training steps and the largest validation batch")
+    training, validation, fits = _measure(facts, counted)
+    if fits < (wanted := facts.data.config.train.batch_size) and "train.batch_size" not in facts.given:
+        tried = f"{wanted} are wanted; a trial with more ran out of memory"
+        facts.choose("train.batch_size", fits, reason if fits == counted else tried)
+        facts.choose("train.accumulate", -(-wanted // fits), "a step has as many crops as are wanted")
     epoch, report = training + validation, validation + REPORT_SECONDS  # the report validates once more
     figures = f"an epoch takes {duration(training)}, and its validation {duration(validation)}"
     if minutes < math.inf:
@@ -288,17 +227,19 @@ def _measure(facts: Facts, fits: int) -> tuple[float, float, int]:
         with only_warnings():
             task = prepare_segmentation(facts.data.config, facts.data)
             training, components = time_steps(task, progress := TrainingProgress(largest_batch=fits))
-            splits = {**facts.data.dataset.splits, "val": (facts.largest_record,)}
+            size, images = facts.val_batch(facts.data.config.train.val_batch_size)
+            splits = {**facts.data.dataset.splits, "val": images}
             small = replace(task, data=replace(task.data, dataset=replace(facts.data.dataset, splits=splits)))
             for _ in range(2):
                 began = time.monotonic()
                 small.validate(components.saved_model.eval())
-            validation = (time.monotonic() - began) * facts.val_pixels / math.prod(facts.largest[:2])
+            pixels = sum(math.prod(one) for one, _ in facts.val)
+            validation = (time.monotonic() - began) * pixels / (len(images) * math.prod(size))
             return training, validation, progress.largest_batch or fits
     except Exception as error:
         if exhausted(error) != OUT_OF_MEMORY:
             raise
-    raise facts.refusal()
+    raise facts.refusal("; a trial ran out of memory")
 
 
 def time_steps(task: SegmentationTask, progress: TrainingProgress) -> tuple[float, TrainingComponents]:
@@ -320,7 +261,3 @@ def time_steps(task: SegmentationTask, progress: TrainingProgress) -> tuple[floa
                     components.ema.update(components.model, number)
             seconds = time.monotonic() - began
     return seconds / plan.steps * task.plan.steps, components
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.2g} GB"
