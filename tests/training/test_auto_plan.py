@@ -18,6 +18,7 @@ from made_geo import write_image
 from pyramidseg.base.config import Config, DataConfig
 from pyramidseg.base.errors import ConfigError, DataError, OutOfMemory
 from pyramidseg.base.overrides import load_config, parse_override
+from pyramidseg.data.pairs import AUTO_SHARE
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model import encoder_weights
@@ -42,8 +43,8 @@ class Planned:
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """A machine with 16 GB free that needs 1 GB for a crop and 2 GB for validation; an epoch takes 10 + 2 seconds."""
-    told: dict[str, float] = {"free": 16e9, "crop": 1e9, "val": 2e9, "more_val": 0, "fits": math.inf}
+    """A machine with 24 GB free that needs 1 GB for a crop and 2 GB for validation; an epoch takes 10 + 2 seconds."""
+    told: dict[str, float] = {"free": 24e9, "crop": 1e9, "val": 2e9, "more_val": 0, "fits": math.inf}
     monkeypatch.setattr(plan_facts, "free_bytes", lambda device: told["free"])
     monkeypatch.setattr(Facts, "step_bytes", lambda facts, batch: batch * told["crop"])
     monkeypatch.setattr(Facts, "validation_bytes", lambda facts, batch: told["val"] + (batch - 1) * told["more_val"])
@@ -214,7 +215,7 @@ def test_weights_are_found_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch) ->
     assert encoder_weights.has_imagenet_weights("resnet18")
 
 
-@pytest.mark.parametrize(("free", "batch", "accumulate"), [(16e9, 5, 1), (4e9, 2, 3), (2.7e9, 2, 3)])
+@pytest.mark.parametrize(("free", "batch", "accumulate"), [(24e9, 5, 1), (6e9, 2, 3), (4e9, 2, 3)])
 def test_memory_halves_the_batch_and_the_step_keeps_its_crops(
     scenes: Path, machine: dict[str, float], free: float, batch: int, accumulate: int
 ) -> None:
@@ -222,7 +223,7 @@ def test_memory_halves_the_batch_and_the_step_keeps_its_crops(
     planned = plan(scenes)
     assert values(planned, "train.batch_size", "train.accumulate") == [batch, accumulate]
     said = reason(planned, "train.batch_size").partition(": ")[2]
-    assert said == ("5 that are wanted need 5 GB, and 3 GB are usable" if free == 4e9 else said)
+    assert said == ("5 that are wanted need 5 GB, and 3 GB are usable" if free == 6e9 else said)
 
 
 def test_memory_halves_the_validation_batch_too(scenes: Path, machine: dict[str, float]) -> None:
@@ -233,6 +234,19 @@ def test_memory_halves_the_validation_batch_too(scenes: Path, machine: dict[str,
     said = "2: 4 that are wanted need 20 GB, and 12 GB are usable"
     assert reason(planned, "train.val_batch_size") == said
     assert plan(scenes, "train.val_batch_size=3").config.train.val_batch_size == 3
+
+
+def test_shares_of_main_memory_add_up_to_less_than_all_of_it(
+    tmp_path: Path, machine: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plan_facts.CPU_SHARE + plan_facts.WORKERS_SHARE + AUTO_SHARE < 0.9
+    root = made(tmp_path / "data", blobs(64, 64))
+    monkeypatch.setattr(auto_plan, "loading_workers", lambda config, device: 8)
+    machine |= {"crop": 0, "val": 0}
+    each = (3 + 1) * (5 * plan(root).config.train.batch_size + 3) * 64 * 64
+    for free, workers in ((8.1 * each, 1), (24.1 * each, 3), (7.9 * each, 0)):
+        machine["free"] = free
+        assert plan(root).config.data.workers == workers
 
 
 def test_what_only_trying_shows_halves_it_too(scenes: Path, machine: dict[str, float]) -> None:
@@ -251,7 +265,7 @@ def test_what_does_not_fit_at_all_is_refused_with_the_figures(
     step, validation = (f"{size / 1e9:.2g}" for size in (crop, val))
     said = (
         rf"a step of one 96x96 crop needs {step} GB with tf_efficientnet_lite0, and validating the largest image, "
-        rf"72x96, {validation} GB; 12 GB are usable \(75% of the free memory of cpu\): set a smaller data.crop"
+        rf"72x96, {validation} GB; 12 GB are usable \(50% of the free memory of cpu\): set a smaller data.crop"
     )
     with pytest.raises(OutOfMemory, match=said):
         plan(scenes, *given)

@@ -128,7 +128,7 @@ def _workers(facts: Facts) -> Choice:
     config, value_bytes = facts.data.config, max(np.dtype(name).itemsize for name in facts.dtypes)
     crops = 5 * config.train.batch_size * math.prod(config.data.crop)  # four batches are loaded ahead
     each = (config.model.in_channels * value_bytes + 1) * (crops + 3 * facts.height * facts.width)
-    workers = min(loading_workers(config, facts.device), int(facts.free_main_bytes / 4 / each))
+    workers = min(loading_workers(config, facts.device), int(facts.usable_by_workers / each))
     return workers, f"by processors, and by memory: {gigabytes(each)} each"
 
 

@@ -20,8 +20,9 @@ from pyramidseg.predict.pipeline import BATCH_PIXELS
 from pyramidseg.predict.tile_planner import FLOAT_BYTES, LiveBytes, bytes_per_pixel
 from pyramidseg.predict.tiling import GRID_PX, round_up
 
-USABLE_SHARE = 0.75
-"""Share of the free memory that is planned; the rest is for scratch memory and other programs."""
+CPU_SHARE, GPU_SHARE, WORKERS_SHARE = 0.5, 0.75, 0.125
+"""Shares of the free memory that are planned for steps on a CPU or GPU, and of main memory for loading workers; decoded
+images may take a quarter of it (`data.cache=auto`). The rest is for scratch memory and other programs."""
 
 LOSS_FLOATS = 4
 """Logits, log-probabilities and gradients of a pixel and class; the loss is computed one image at a time."""
@@ -38,8 +39,10 @@ class Facts:
         self.height, self.width = (int(median(sides)) for sides in zip(*(one[:2] for one in train), strict=True))
         self.val = [(one[:2], record) for one, record in zip(val, data.dataset.split("val"), strict=True)]
         self.device = choose_device(data.config.train.device)
-        self.on_cpu, self.usable = self.device.type == "cpu", USABLE_SHARE * free_bytes(self.device)
-        self.free_main_bytes = free_bytes(torch.device("cpu"))
+        self.on_cpu = self.device.type == "cpu"
+        self.usable_share = CPU_SHARE if self.on_cpu else GPU_SHARE
+        self.usable = self.usable_share * free_bytes(self.device)
+        self.usable_by_workers = WORKERS_SHARE * free_bytes(torch.device("cpu"))
         pixels = [count for count in data.summary.splits["train"].pixels if count]
         self.rarest, self.ratio = min(pixels) / sum(pixels), max(pixels) / min(pixels)
         self.dtypes = data.summary.splits["train"].dtypes
@@ -97,8 +100,8 @@ class Facts:
         return OutOfMemory(
             f"{self.data.dataset.source}: a step of one {height}x{width} crop needs {step} with {model.encoder}, and "
             f"validating the largest image, {largest[0]}x{largest[1]}, {validation}; {gigabytes(self.usable)} "
-            f"are usable ({USABLE_SHARE:.0%} of the free memory of {self.device}){found}: set a smaller data.crop or "
-            "model.encoder, cut up the images, or free memory"
+            f"are usable ({self.usable_share:.0%} of the free memory of {self.device}){found}: set a smaller "
+            "data.crop or model.encoder, cut up the images, or free memory"
         )
 
 
