@@ -107,7 +107,8 @@ def test_scenes_have_a_top_and_every_choice_has_its_reason(scenes: Path) -> None
     assert "half of the images" in reason(planned, "data.augment")
     assert reason(planned, "data.crop") == "96x96: images of 72x96 (median), which are seen whole"
     assert re.fullmatch(
-        r"expected end: \d\d:\d\d, in 1:00:12 \(an epoch takes 10 s, and its validation 2 s\)", planned.notes[-1]
+        r"expected end: \d\d:\d\d, in 1:00:12 \(an epoch takes 10 s, its validation and bundles 2 s\)",
+        planned.notes[-1],
     )
 
 

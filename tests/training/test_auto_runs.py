@@ -10,6 +10,7 @@ import yaml
 import pyramidseg as ps
 from forks import WITHOUT_FIGURES, PythonProcess
 from pyramidseg.cli.main import main
+from pyramidseg.training.segmentation_task import SegmentationTask
 from support import TINY, TINY_SETTINGS, assert_same_bits
 
 GIVEN = (*TINY, "train.epochs=2", "train.device=cpu", "train.checkpoint_steps=1")
@@ -49,9 +50,17 @@ def test_killed_before_and_after_its_first_checkpoint_it_resumes_the_plan(
     assert_same_bits(out, planned)
 
 
-def test_a_dry_run_plans_and_writes_nothing(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_plans_and_writes_nothing(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["train", str(scenes), "--auto", "--dry-run", "--out", str(tmp_path / "run"), *GIVEN]
+    save, saved = SegmentationTask.save, []
+    monkeypatch.setattr(
+        SegmentationTask, "save", lambda self, model, path, facts: saved.append((path, save(self, model, path, facts)))
+    )
     assert main(words) == 0
+    ((path, _),) = saved
+    assert not path.parent.exists(), "a bundle whose writing is timed"
     said = capsys.readouterr().out
     assert "train.batch_size=5: " in said and "train.epochs=2: given" in said and "expected end: " in said
     assert not list(tmp_path.iterdir())

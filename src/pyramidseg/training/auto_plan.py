@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean, stdev
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -205,7 +207,7 @@ def _plan_time(facts: Facts, minutes: float, began: float) -> str:
         facts.choose("train.batch_size", fits, reason if fits == counted else tried)
         facts.choose("train.accumulate", -(-wanted // fits), "a step has as many crops as are wanted")
     epoch, report = training + validation, validation + REPORT_SECONDS  # the report validates once more
-    figures = f"an epoch takes {duration(training)}, and its validation {duration(validation)}"
+    figures = f"an epoch takes {duration(training)}, its validation and bundles {duration(validation)}"
     if minutes < math.inf:
         besides = time.monotonic() - began + report
         if (room := (60 * minutes - besides) / epoch) < 1:
@@ -222,7 +224,7 @@ def _plan_time(facts: Facts, minutes: float, began: float) -> str:
 
 
 def _measure(facts: Facts, fits: int) -> tuple[float, float, int]:
-    """Seconds of an epoch's steps and of its validation, and the batch that fits: at most the given one."""
+    """Seconds of an epoch's steps and of its validation and bundles, and the batch that fits: at most `fits`."""
     try:
         with only_warnings():
             task = prepare_segmentation(facts.data.config, facts.data)
@@ -235,7 +237,11 @@ def _measure(facts: Facts, fits: int) -> tuple[float, float, int]:
                 small.validate(components.saved_model.eval())
             pixels = sum(math.prod(one) for one, _ in facts.val)
             validation = (time.monotonic() - began) * pixels / (len(images) * math.prod(size))
-            return training, validation, progress.largest_batch or fits
+            with TemporaryDirectory() as folder:
+                began = time.monotonic()
+                task.save(components.saved_model, Path(folder) / "last.safetensors", {})
+                bundles = 2 * (time.monotonic() - began)  # the last and the best
+            return training, validation + bundles, progress.largest_batch or fits
     except Exception as error:
         if exhausted(error) != OUT_OF_MEMORY:
             raise
