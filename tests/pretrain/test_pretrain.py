@@ -186,10 +186,10 @@ def test_validation_does_without_float64_where_there_is_none(
     overrides = {"model.encoder": "test_resnet", "data.crop": 32, "train.device": "cpu", "data.workers": 0}
     task = prepare_classification(load_config(overrides=overrides), folders)
     task.model.eval()
-    expected = task.validate(task.model)[0]
+    expected = task.validate(task.model, batch_size=4)[0]
     monkeypatch.setattr(classification, "sum_dtype", lambda device: torch.float32)
     with NoDoubles():
-        found = task.validate(task.model)[0]
+        found = task.validate(task.model, batch_size=4)[0]
     assert found == pytest.approx(expected, rel=1e-6)
 
 

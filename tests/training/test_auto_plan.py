@@ -26,6 +26,7 @@ from pyramidseg.model.bundle import read_description
 from pyramidseg.training import auto_plan, plan_facts
 from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
 from pyramidseg.training.plan_facts import Facts
+from pyramidseg.training.progress import TrainingProgress
 
 FILES = Path(__file__).parents[1] / "compatibility" / "files"
 
@@ -48,12 +49,21 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     monkeypatch.setattr(plan_facts, "free_bytes", lambda device: told["free"])
     monkeypatch.setattr(Facts, "step_bytes", lambda facts, batch: batch * told["crop"])
     monkeypatch.setattr(Facts, "validation_bytes", lambda facts, batch: told["val"] + (batch - 1) * told["more_val"])
-    monkeypatch.setattr(auto_plan, "_measure", lambda facts, fits: (10.0, 2.0, int(min(fits, told["fits"]))))
+    monkeypatch.setattr(auto_plan, "_measure", lambda facts, progress: measured(progress, told))
     monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
     stopped = SimpleNamespace(monotonic=lambda: 0.0, time=time.time, localtime=time.localtime, strftime=time.strftime)
     monkeypatch.setattr(auto_plan, "time", stopped)
     monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: name in ("resnet34", "tf_efficientnet_lite0"))
     return told
+
+
+def measured(progress: TrainingProgress, told: dict[str, float]) -> tuple[float, float]:
+    """In place of a trial."""
+    assert progress.largest_batch is not None
+    progress.largest_batch = int(min(progress.largest_batch, told["fits"]))
+    if told["fits"] == 1:
+        progress.largest_val_batch = 1
+    return 10.0, 2.0
 
 
 def plan(source: Any, *settings: str, minutes: float = math.inf) -> Planned:
@@ -255,6 +265,7 @@ def test_what_only_trying_shows_halves_it_too(scenes: Path, machine: dict[str, f
     planned = plan(scenes)
     assert values(planned, "train.batch_size", "train.accumulate") == [1, 5]
     assert reason(planned, "train.batch_size") == "1: 5 are wanted; a trial with more ran out of memory"
+    assert reason(planned, "train.val_batch_size") == "1: 4 are wanted; a trial with more ran out of memory"
 
 
 @pytest.mark.parametrize("given", [(), ("train.batch_size=4",)])
@@ -339,7 +350,7 @@ def test_needed_memory_grows_with_the_batch_and_the_largest_validation_batch(tmp
     for kind, mode in (("images", "RGB"), ("masks", "L")):
         Image.new(mode, (192, 64)).save(source / "val" / kind / "extra.png")
     seen: list[Facts] = []
-    monkeypatch.setattr(auto_plan, "_measure", lambda facts, fits: (seen.append(facts), (1.0, 1.0, fits))[1])
+    monkeypatch.setattr(auto_plan, "_measure", lambda facts, progress: (seen.append(facts), (1.0, 1.0))[1])
     monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
     plan(source, "model.encoder=test_resnet", "model.encoder_weights=none", "data.crop=64", "model.pyramid_channels=32")
     (facts,) = seen

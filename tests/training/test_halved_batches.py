@@ -13,6 +13,8 @@ from pyramidseg.base.errors import OutOfMemory
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training.checkpoint import Checkpoints
+from pyramidseg.training.progress import TrainingProgress
 from support import TINY, TINY_SETTINGS, assert_same_bits
 
 SETTINGS = (*TINY, "train.epochs=2", "train.checkpoint_minutes=0", "data.workers=0", "train.device=cpu")
@@ -92,6 +94,36 @@ def test_where_nothing_can_be_halved_the_error_has_the_crop(
     with pytest.raises(OutOfMemory, match=rf"out of memory: lower data.crop=\[{crop}, {crop}\], in a new run"):
         ps.train(scenes, out=tmp_path / "run", **{**TINY_SETTINGS, "batch_size": 4, "workers": 0, **settings})
     assert found == tried
+
+
+def test_validation_is_halved_until_it_fits_and_scores_are_the_same(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {**TINY_SETTINGS, "epochs": 2, "workers": 0, "precision": "fp32"}
+    whole = ps.train(scenes, out=tmp_path / "whole", **settings)
+    normalize, saved, fit = Segmenter.normalize, Checkpoints.save, list[int]()
+
+    def limited(model: Segmenter, batch: torch.Tensor) -> torch.Tensor:
+        if not model.training and len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return normalize(model, batch)
+
+    def save(checkpoints: Checkpoints, components: object, progress: TrainingProgress, counts: torch.Tensor) -> None:
+        fit.append(progress.largest_val_batch or 0)
+        saved(checkpoints, components, progress, counts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Segmenter, "normalize", limited)
+    monkeypatch.setattr(Checkpoints, "save", save)
+    halved = ps.train(scenes, out=tmp_path / "halved", **settings)
+    assert [text for text in caplog.messages if text.startswith("out of memory")] == [
+        f"out of memory in validation with batches of {large}: from here on of {small}"
+        for large, small in ((4, 2), (2, 1))
+    ]
+    assert fit == [2, 1, 1], "when it is halved, and at the end"
+    assert_same_bits(halved.folder, whole.folder)
+    for first, second in zip(whole.history, halved.history, strict=True):
+        assert first["val_loss"] == pytest.approx(second["val_loss"], rel=1e-5)
+        assert first["val_miou"] == pytest.approx(second["val_miou"], abs=1e-3)
 
 
 def run_limited(words: list[str], *, until: Path | None = None) -> None:

@@ -90,4 +90,7 @@ def test_val_files_that_are_in_train_are_refused_unless_asked_for(tmp_path: Path
     accepted = prepare_segmentation(load_config(None, SMALL | {"data.allow_leak": "true"}), root)
     assert accepted.data.summary.splits["val"].images == 2
     assert accepted.notes[0].startswith("1 of the 2 val images are also in split train: ")
-    assert accepted.validate(accepted.model.eval())[1]["split"] == "val (1 of the 2 val images are also in split train)"
+    assert (
+        accepted.validate(accepted.model.eval(), batch_size=2)[1]["split"]
+        == "val (1 of the 2 val images are also in split train)"
+    )

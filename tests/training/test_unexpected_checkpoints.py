@@ -97,6 +97,7 @@ def position(**changes):
         {"position": position(epoch=2)},
         {"position": position(step=-1)},
         {"position": position(largest_batch=0)},
+        {"position": position(largest_val_batch=0)},
         {"position": position(step="many")},
         {"position": position(best_epoch=1)},
         {"position": position(history=[3])},

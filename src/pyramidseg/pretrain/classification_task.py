@@ -126,13 +126,13 @@ class ClassificationTask(Task):
         """See `Task.training_columns`."""
         return {"train_error": _share(counts, WRONG), "train_top5_error": _share(counts, WRONG_TOP)}
 
-    def validate(self, model: nn.Module) -> Validation:
+    def validate(self, model: nn.Module, *, batch_size: int) -> Validation:
         """Loss and errors on the center crop of every validation image; see `Task.validate`."""
         accelerator = self.accelerator
         mine = self.data.splits["val"][rank() :: world_size()]
         counts = self.empty_counts()
         loss = torch.zeros((), dtype=sum_dtype(accelerator.device), device=accelerator.device)
-        for images, labels in self._batches(mine):
+        for images, labels in self._batches(mine, batch_size):
             with torch.inference_mode(), autocast(accelerator.precision, accelerator.device):
                 logits = model(images.to(accelerator.device)).to(accelerator.dtype)
             truth = accelerator.labels(labels)
@@ -179,14 +179,13 @@ class ClassificationTask(Task):
         more = "" if channels == 3 else f" model.in_channels={channels}"
         logger.info(f"for segmentation: --encoder {self.model.name} --encoder-weights {run.best}{more}")
 
-    def _batches(self, images: Sequence[LabelledImage]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, images: Sequence[LabelledImage], size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) crops and (B,) labels."""
 
         def read(entry: LabelledImage) -> np.ndarray[Any, Any]:
             return center_crop(read_image(entry.image, channels=self.config.model.in_channels), self.config.data.crop)
 
         crops = map_in_threads(read, images)
-        size = self.config.train.val_batch_size
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         for batch in track(batches, total=len(batches), task="scoring"):
             stacked = np.stack(list(itertools.islice(crops, len(batch))))

@@ -201,10 +201,12 @@ def _plan_time(facts: Facts, minutes: float, began: float) -> str:
         facts.choose("train.val_batch_size", val_batch, reason)
     counted, reason = facts.fitting("train.batch_size", facts.step_bytes)
     logger.info(f"measuring {TRIAL_STEPS} training steps and the largest validation batch")
-    training, validation, fits = _measure(facts, counted)
+    training, validation = _measure(facts, progress := TrainingProgress(largest_batch=counted))
+    fits, tried = progress.largest_batch or counted, "are wanted; a trial with more ran out of memory"
+    if progress.largest_val_batch:
+        facts.choose("train.val_batch_size", progress.largest_val_batch, f"{val_batch} {tried}")
     if fits < (wanted := facts.data.config.train.batch_size) and "train.batch_size" not in facts.given:
-        tried = f"{wanted} are wanted; a trial with more ran out of memory"
-        facts.choose("train.batch_size", fits, reason if fits == counted else tried)
+        facts.choose("train.batch_size", fits, reason if fits == counted else f"{wanted} {tried}")
         facts.choose("train.accumulate", -(-wanted // fits), "a step has as many crops as are wanted")
     epoch, report = training + validation, validation + REPORT_SECONDS  # the report validates once more
     figures = f"an epoch takes {duration(training)}, its validation and bundles {duration(validation)}"
@@ -223,25 +225,28 @@ def _plan_time(facts: Facts, minutes: float, began: float) -> str:
     return f"expected end: {end}, in {duration(left)} ({figures})"
 
 
-def _measure(facts: Facts, fits: int) -> tuple[float, float, int]:
-    """Seconds of an epoch's steps and of its validation and bundles, and the batch that fits: at most `fits`."""
+def _measure(facts: Facts, progress: TrainingProgress) -> tuple[float, float]:
+    """Seconds of an epoch's steps, and of its validation and bundles; `progress` gets the batches that fit."""
     try:
         with only_warnings():
             task = prepare_segmentation(facts.data.config, facts.data)
-            training, components = time_steps(task, progress := TrainingProgress(largest_batch=fits))
+            training, components = time_steps(task, progress)
             size, images = facts.val_batch(facts.data.config.train.val_batch_size)
             splits = {**facts.data.dataset.splits, "val": images}
             small = replace(task, data=replace(task.data, dataset=replace(facts.data.dataset, splits=splits)))
+            components.saved_model.eval()
+            timed = replace(components, task=small)
             for _ in range(2):
                 began = time.monotonic()
-                small.validate(components.saved_model.eval())
+                while timed.validation_that_fits(progress) is None:
+                    began = time.monotonic()
             pixels = sum(math.prod(one) for one, _ in facts.val)
             validation = (time.monotonic() - began) * pixels / (len(images) * math.prod(size))
             with TemporaryDirectory() as folder:
                 began = time.monotonic()
                 task.save(components.saved_model, Path(folder) / "last.safetensors", {})
                 bundles = 2 * (time.monotonic() - began)  # the last and the best
-            return training, validation + bundles, progress.largest_batch or fits
+            return training, validation + bundles
     except Exception as error:
         if exhausted(error) != OUT_OF_MEMORY:
             raise

@@ -20,7 +20,7 @@ from pyramidseg.data.epoch_plan import EpochPlan
 from pyramidseg.data.loading import Batch, TrainingLoader
 from pyramidseg.training.optim import ModelEma, make_optimizer, set_training_mode
 from pyramidseg.training.progress import TrainingProgress
-from pyramidseg.training.task import Task
+from pyramidseg.training.task import Task, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class TrainingComponents:
             return self.task.gradients(self.ddp_module, parts, number, ema=ema, loss_scale=scale)
         except Exception as error:
             too_small = max(self.config.data.crop) <= self.config.model.coarsest_stride
-            if exhausted(error) != OUT_OF_MEMORY or largest == 1 or world_size() > 1 or too_small:
+            if too_small or not _may_halve(error, largest):
                 raise
         progress.largest_batch = -(-largest // 2)
         logger.warning(
@@ -93,6 +93,27 @@ class TrainingComponents:
             "gradients are added up, so that a step has as many crops as before"
         )
         return None
+
+    def validation_that_fits(self, progress: TrainingProgress) -> Validation | None:
+        """`Task.validate`; None if memory did not suffice, and from then on its batches have half the size.
+
+        The error is raised where nothing can be halved: one image, or several processes.
+        """
+        size = progress.val_batch_size(self.config)
+        try:
+            return self.task.validate(self.saved_model, batch_size=size)
+        except Exception as error:
+            if not _may_halve(error, size):
+                raise
+        progress.largest_val_batch = -(-size // 2)
+        logger.warning(
+            f"out of memory in validation with batches of {size}: from here on of {progress.largest_val_batch}"
+        )
+        return None
+
+
+def _may_halve(error: Exception, batch: int) -> bool:
+    return exhausted(error) == OUT_OF_MEMORY and batch > 1 and world_size() == 1
 
 
 def build_components(task: Task) -> TrainingComponents:

@@ -194,7 +194,7 @@ def fit(
                     train_epoch(components, progress, counts, checkpoints=checkpoints, stop=stop)
                     require_finite(components, progress)
                     with stop.deferred(world_size() > 1):
-                        validation = validate(components)
+                        validation = validate(components, progress, counts, checkpoints=checkpoints)
                     finish_epoch(components, run, progress, counts, validation, trackers)
                     counts.zero_()
             except Interrupted:  # between two steps, where everything is as a resumed run needs it
@@ -280,14 +280,18 @@ def train_epoch(
                 checkpoints.save(components, progress, counts)
 
 
-def validate(components: TrainingComponents) -> Validation:
+def validate(
+    components: TrainingComponents, progress: TrainingProgress, counts: Tensor, *, checkpoints: Checkpoints
+) -> Validation:
     """Score the model that a bundle would store."""
     model = components.saved_model
     model.eval()
     broadcast_buffers(model)
-    size = components.config.train.val_batch_size
-    with out_of_memory_explained(f"lower train.val_batch_size={size}, or cut up the largest val images, in a new run"):
-        return components.task.validate(model)
+    batch = f"lower train.val_batch_size={components.config.train.val_batch_size}, or " if world_size() > 1 else ""
+    with out_of_memory_explained(f"{batch}cut up the largest val images, in a new run"):
+        while (validation := components.validation_that_fits(progress)) is None:
+            checkpoints.save(components, progress, counts)  # a resumed run has the same batches
+        return validation
 
 
 def finish_epoch(

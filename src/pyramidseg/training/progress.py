@@ -36,7 +36,8 @@ class TrainingProgress:
         loss_scale: factor of the loss in the backward pass of float16 (Micikevicius et al. 2018, arXiv 1710.03740,
             section 3.2); None in the other precisions.
         steps_since_overflow: finite steps since the loss scale last changed.
-        largest_batch: samples that are computed at once, since more of them did not fit into memory; None: as planned.
+        largest_batch, largest_val_batch: samples that are computed at once in training and validation, since more of
+            them did not fit into memory; None: as in the settings.
     """
 
     epoch: int = 0
@@ -55,6 +56,7 @@ class TrainingProgress:
     loss_scale: float | None = None
     steps_since_overflow: int = 0
     largest_batch: int | None = None
+    largest_val_batch: int | None = None
 
     @classmethod
     def start(cls, precision: Precision) -> "TrainingProgress":
@@ -71,12 +73,17 @@ class TrainingProgress:
             raise ValueError(f"epoch {self.epoch}, step {self.step} and {len(self.history)} epochs in the history")
         if self.loss_scale is not None and not 1 <= self.loss_scale < math.inf:
             raise ValueError(f"loss scale {self.loss_scale}")
-        if self.largest_batch is not None and self.largest_batch < 1:
-            raise ValueError(f"batches of at most {self.largest_batch} samples")
+        for largest in (self.largest_batch, self.largest_val_batch):
+            if largest is not None and largest < 1:
+                raise ValueError(f"batches of at most {largest} samples")
         for row in self.history:
             numbers = all(isinstance(value, (int, float, NoneType)) for value in row.values())
             if not numbers or row.keys() != self.history[0].keys() or not {"epoch", "seconds"} <= row.keys():
                 raise ValueError(f"a row of the history is not one of metrics.csv: {str(row)[:100]}")
+
+    def val_batch_size(self, config: Config) -> int:
+        """Images that are validated at once."""
+        return self.largest_val_batch or config.train.val_batch_size
 
     def is_finished(self, config: Config) -> bool:
         """Whether no epoch is left to train."""

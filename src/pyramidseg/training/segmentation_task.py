@@ -118,7 +118,7 @@ class SegmentationTask(Task):
         columns = {"train_error": metrics.error, "train_miou": metrics.miou}
         return columns | accepted_shares(unlabelled, names) if len(unlabelled) else columns
 
-    def validate(self, model: nn.Module) -> Validation:
+    def validate(self, model: nn.Module, *, batch_size: int) -> Validation:
         dataset, accelerator = self.data.dataset, self.accelerator
 
         def logits_of(images: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class SegmentationTask(Task):
             dataset,
             "val",
             channels=self.config.model.channels,
-            batch_size=self.config.train.val_batch_size,
+            batch_size=batch_size,
             device=accelerator.device,
             loss=lambda logits, labels: loss_by_image(logits, labels, self.class_weights, self.config.loss),
         )
@@ -162,7 +162,7 @@ class SegmentationTask(Task):
         """Score the best bundle as `pyramidseg evaluate` does, and write `plots/` and `report.html`."""
         dataset, device, channels = self.data.dataset, self.accelerator.device, self.config.model.channels
         backend = TorchBackend(run.best, device=device, precision="fp32")
-        batch_size = self.config.train.val_batch_size
+        batch_size = progress.val_batch_size(self.config)
         scores = score(backend, dataset, "val", channels=channels, batch_size=batch_size, device=device)
         if rank() > 0:
             return

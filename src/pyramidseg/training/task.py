@@ -91,7 +91,7 @@ class Task(ABC):
         """Columns from an epoch's counts, summed over all processes."""
 
     @abstractmethod
-    def validate(self, model: nn.Module) -> Validation:
+    def validate(self, model: nn.Module, *, batch_size: int) -> Validation:
         """Score a model in evaluation mode; called on all processes."""
 
     @abstractmethod
