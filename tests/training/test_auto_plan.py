@@ -40,6 +40,7 @@ class Planned:
     config: Config
     data: Any
     notes: tuple[str, ...] = field(default=())
+    dry_run: bool = False
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     monkeypatch.setattr(plan_facts, "free_bytes", lambda device: told["free"])
     monkeypatch.setattr(Facts, "step_bytes", lambda facts, batch: batch * told["crop"])
     monkeypatch.setattr(Facts, "validation_bytes", lambda facts, batch: told["val"] + (batch - 1) * told["more_val"])
-    monkeypatch.setattr(auto_plan, "_measure", lambda facts, progress: measured(progress, told))
+    monkeypatch.setattr(auto_plan, "_measure", lambda facts, progress, dry_run: measured(progress, told))
     monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
     stopped = SimpleNamespace(monotonic=lambda: 0.0, time=time.time, localtime=time.localtime, strftime=time.strftime)
     monkeypatch.setattr(auto_plan, "time", stopped)
@@ -350,7 +351,7 @@ def test_needed_memory_grows_with_the_batch_and_the_largest_validation_batch(tmp
     for kind, mode in (("images", "RGB"), ("masks", "L")):
         Image.new(mode, (192, 64)).save(source / "val" / kind / "extra.png")
     seen: list[Facts] = []
-    monkeypatch.setattr(auto_plan, "_measure", lambda facts, progress: (seen.append(facts), (1.0, 1.0))[1])
+    monkeypatch.setattr(auto_plan, "_measure", lambda facts, progress, dry_run: (seen.append(facts), (1.0, 1.0))[1])
     monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
     plan(source, "model.encoder=test_resnet", "model.encoder_weights=none", "data.crop=64", "model.pyramid_channels=32")
     (facts,) = seen

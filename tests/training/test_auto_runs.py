@@ -10,6 +10,7 @@ import yaml
 import pyramidseg as ps
 from forks import WITHOUT_FIGURES, PythonProcess
 from pyramidseg.cli.main import main
+from pyramidseg.model import encoder_weights
 from pyramidseg.training.segmentation_task import SegmentationTask
 from support import TINY, TINY_SETTINGS, assert_same_bits
 
@@ -80,6 +81,15 @@ def test_less_memory_than_planned_shows_in_the_trial(
     run = ps.train(scenes, out=tmp_path / "run", auto=True, epochs=1, workers=0, **TINY_SETTINGS)
     train = yaml.safe_load((run.folder / "config.yaml").read_text())["train"]
     assert (train["batch_size"], train["accumulate"]) == (3, 2)
+
+
+def test_a_dry_run_downloads_nothing(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(encoder_weights, "fetch_weights", lambda name: pytest.fail(f"{name} is fetched"))
+    words = [word for word in GIVEN if not word.startswith("model.encoder")]
+    assert main(["train", str(scenes), "--auto", "--dry-run", "--encoder", "resnet18", *words]) == 0
+    assert "encoder weights resnet18.tv_in1k" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

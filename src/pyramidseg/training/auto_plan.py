@@ -163,11 +163,14 @@ def plan_minutes(minutes: float | None, *, auto: bool) -> float | None:
     return (minutes or math.inf) if auto else None
 
 
-def prepare_automatically(config: Config, source: DatasetSource, *, minutes: float) -> SegmentationTask:
+def prepare_automatically(
+    config: Config, source: DatasetSource, *, minutes: float, dry_run: bool = False
+) -> SegmentationTask:
     """`prepare_segmentation` with planned settings, except those given; the task's notes have each with its reason.
 
     Args:
         minutes: time of the whole run, from now to the report; inf takes the epochs of the rule.
+        dry_run: do not download pretrained weights.
 
     Raises:
         ConfigError: several processes, or less time than an epoch takes; `OutOfMemory` if nothing fits.
@@ -187,12 +190,12 @@ def prepare_automatically(config: Config, source: DatasetSource, *, minutes: flo
     for name, rule in RULES.items():
         if (choice := (None, "") if name in given else rule(facts)) is not None:
             facts.choose(name, *choice)
-    end = _plan_time(facts, minutes, began)
-    task = prepare_segmentation(facts.data.config, facts.data)
+    end = _plan_time(facts, minutes, began, dry_run=dry_run)
+    task = prepare_segmentation(facts.data.config, facts.data, dry_run=dry_run)
     return replace(task, notes=("settings planned by --auto:", *facts.notes.values(), end, *task.notes))
 
 
-def _plan_time(facts: Facts, minutes: float, began: float) -> str:
+def _plan_time(facts: Facts, minutes: float, began: float, *, dry_run: bool) -> str:
     """Choose by measurements: a smaller batch if memory needs it, and epochs. Returns a line on when the run ends."""
     if max(facts.step_bytes(1), facts.validation_bytes(1)) > facts.usable:
         raise facts.refusal()
@@ -201,7 +204,7 @@ def _plan_time(facts: Facts, minutes: float, began: float) -> str:
         facts.choose("train.val_batch_size", val_batch, reason)
     counted, reason = facts.fitting("train.batch_size", facts.step_bytes)
     logger.info(f"measuring {TRIAL_STEPS} training steps and the largest validation batch")
-    training, validation = _measure(facts, progress := TrainingProgress(largest_batch=counted))
+    training, validation = _measure(facts, progress := TrainingProgress(largest_batch=counted), dry_run=dry_run)
     fits, tried = progress.largest_batch or counted, "are wanted; a trial with more ran out of memory"
     if progress.largest_val_batch:
         facts.choose("train.val_batch_size", progress.largest_val_batch, f"{val_batch} {tried}")
@@ -225,11 +228,11 @@ def _plan_time(facts: Facts, minutes: float, began: float) -> str:
     return f"expected end: {end}, in {duration(left)} ({figures})"
 
 
-def _measure(facts: Facts, progress: TrainingProgress) -> tuple[float, float]:
+def _measure(facts: Facts, progress: TrainingProgress, *, dry_run: bool) -> tuple[float, float]:
     """Seconds of an epoch's steps, and of its validation and bundles; `progress` gets the batches that fit."""
     try:
         with only_warnings():
-            task = prepare_segmentation(facts.data.config, facts.data)
+            task = prepare_segmentation(facts.data.config, facts.data, dry_run=dry_run)
             training, components = time_steps(task, progress)
             size, images = facts.val_batch(facts.data.config.train.val_batch_size)
             splits = {**facts.data.dataset.splits, "val": images}

@@ -132,7 +132,7 @@ def plan_segmentation(
 ) -> TrainingComponents:
     """Everything that precedes the first step of a segmentation run, without a run folder; a dry run ends here."""
     if plan_minutes is not None:
-        return build_components(prepare_automatically(config, source, minutes=plan_minutes))
+        return build_components(prepare_automatically(config, source, minutes=plan_minutes, dry_run=dry_run))
     return build_components(prepare_segmentation(config, source, dry_run=dry_run))
 
 
