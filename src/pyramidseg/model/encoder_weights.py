@@ -14,14 +14,13 @@ from typing import Any, Literal
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 from timm.models import adapt_input_conv, get_pretrained_cfg, list_pretrained, model_entrypoint
 from torch import Tensor, nn
 
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.stored_json import parse_stored
-from pyramidseg.model.hub_weights import HUB_FILES, PINS, fetch_weights
+from pyramidseg.model.hub_weights import cached_weights, fetch_weights
 from pyramidseg.model.packaged_weights import find_package, read_package
 from pyramidseg.model.state_dict_check import COUNTER, check_state_dict
 from pyramidseg.model.tensor_files import read_tensors
@@ -113,15 +112,14 @@ def _tag_of(name: str, weights: str) -> str:
         what = f"encoder={name} has no pinned ImageNet weights"
     else:
         what = f"encoder_weights={weights} is neither a file nor a pretrained tag that timm has for {name}"
-    raise WeightsError(f"{what}; tags of timm: {', '.join(tags) or 'none'}; or a file, or encoder_weights=none")
+    words = "imagenet or none" if weights != "imagenet" and name in IMAGENET_TAGS else "none"
+    raise WeightsError(f"{what}; tags of timm: {', '.join(tags) or 'none'}; or a file, or encoder_weights={words}")
 
 
-def has_imagenet_weights(name: str) -> bool:
-    """Whether this machine has the `imagenet` weights of a network: as a package, or in the hub's cache."""
-    full_name = f"{name}.{IMAGENET_TAGS[name]}"
-    revision = PINS[full_name].revision if full_name in PINS else None
-    cached = (try_to_load_from_cache(f"timm/{full_name}", file, revision=revision) for file in HUB_FILES)
-    return find_package(name) is not None or any(isinstance(file, str) for file in cached)
+def has_weights(name: str, weights: str = "imagenet") -> bool:
+    """Whether this machine has pretrained weights of a network: `imagenet` as a package, or in the hub's cache."""
+    packaged = weights == "imagenet" and find_package(name) is not None
+    return packaged or cached_weights(f"{name}.{_tag_of(name, weights)}") is not None
 
 
 def _with_state(name: str, state: dict[str, Tensor], options: dict[str, Any]) -> nn.Module:

