@@ -37,7 +37,7 @@ def test_a_full_disk_is_told_and_not_taken_for_an_empty_folder(tmp_path: Path) -
 def test_without_imagenet_weights_it_begins_with_random_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pyramidseg.model.encoder_weights.has_imagenet_weights", lambda name: False)
+    monkeypatch.setattr("pyramidseg.model.encoder_weights.has_weights", lambda name: False)
 
     def train(config: Config, *_: object, **__: object) -> None:
         assert (config.model.encoder, config.model.encoder_weights) == ("resnet18", "none")

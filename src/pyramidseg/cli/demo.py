@@ -44,14 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
     from pyramidseg.demo.scenes import write_scenes
-    from pyramidseg.model.encoder_weights import has_imagenet_weights
+    from pyramidseg.model.encoder_weights import has_weights
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.training.loop import train_segmentation
     from pyramidseg.training.run_folder import is_occupied
 
     out, scenes = Path(arguments.out), arguments.scenes
-    is_fine_tuned = has_imagenet_weights(FINE_TUNED["model.encoder"])
+    is_fine_tuned = has_weights(FINE_TUNED["model.encoder"])
     encoder = FINE_TUNED if is_fine_tuned else FROM_RANDOM
     config = load_config(overrides={**SETTINGS, **encoder, "train.epochs": arguments.epochs})
     if scenes < 1:
