@@ -1,6 +1,7 @@
 """What `train --auto` knows of a dataset and a machine, and the settings that it has chosen so far."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from statistics import median
@@ -62,11 +63,12 @@ class Facts:
 
     def val_batch(self, most: int) -> tuple[tuple[int, int], tuple[Record, ...]]:
         """Height and width of the largest batch that `read_batches` can make of `val`, and its images."""
-        by_size: dict[tuple[int, int], tuple[Record, ...]] = {}
+        by_size = defaultdict[tuple[int, int], list[Record]](list)
         for size, record in self.val:
-            by_size[size] = (*by_size.get(size, ()), record)
-        batches = ((size, all[: max(1, min(most, BATCH_PIXELS // math.prod(size)))]) for size, all in by_size.items())
-        return max(batches, key=lambda batch: len(batch[1]) * math.prod(batch[0]))
+            if len(by_size[size]) < max(1, min(most, BATCH_PIXELS // math.prod(size))):
+                by_size[size].append(record)
+        size, images = max(by_size.items(), key=lambda batch: len(batch[1]) * math.prod(batch[0]))
+        return size, tuple(images)
 
     def step_bytes(self, batch: int) -> float:
         """Memory of a training step in float32, counted on the meta device."""
