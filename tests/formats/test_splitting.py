@@ -11,7 +11,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.from_records import dataset_from_records
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.formats.splitting import with_val_split
+from pyramidseg.formats.splitting import by_sequence, with_val_split
 
 
 def made(names: list[str]) -> Dataset:
@@ -61,6 +61,33 @@ def test_first_group_of_the_pattern_names_the_sequence() -> None:
 def test_pattern_that_does_not_fit_an_image_is_refused() -> None:
     with pytest.raises(DataError, match=r"data\.group='\^x' does not match the image 'a'"):
         with_val_split(made(["a", "b"]), 0.5, group="^x")
+
+
+def test_a_csv_file_names_the_sequences(tmp_path: Path) -> None:
+    names = [f"{index:02}" for index in range(12)]
+    pairs(tmp_path / "images", tmp_path / "masks", names)
+    lines = [f"{name}{'.jpg' if int(name) % 2 else ''},street {int(name) // 4}" for name in names]
+    file = write(tmp_path / "streets.csv", "\n".join(["image,street", *lines, "99,street 9"]))
+    found = ids(opened(tmp_path, group=str(file)))
+    assert len(found["val"]) == 4 and len({int(name) // 4 for name in found["val"]}) == 1
+    assert by_sequence([Record("s#y0x0", Path("s#y0x0.tif"))], str(write(file, "s.tif,a")), source="").keys() == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,1", r"b \(0 lines\): every image needs one line with its name and its sequence"),
+        ("a,1\nb,1\nb.jpg,2", r"b \(2 lines\): every image"),
+        ("a,1,x\nb,", r"g\.csv: a,1,x, b,: every image needs one line"),
+        (None, r"data\.group=.*g\.csv: no such file; it is relative to the current folder"),
+    ],
+)
+def test_images_that_a_csv_file_does_not_list_once_are_named(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "g.csv"
+    if text is not None:
+        write(file, text)
+    with pytest.raises(DataError, match=said):
+        with_val_split(made(["a", "b"]), 0.5, group=str(file))
 
 
 @pytest.mark.parametrize(("group", "what"), [(None, "image"), ("^a", "sequence")])

@@ -29,10 +29,13 @@ def test_folds_are_of_nearly_equal_size_and_hold_every_image_once() -> None:
     assert [{record.id for record in part} for part in again] == [{record.id for record in part} for part in parts]
 
 
-def test_sequences_stay_in_one_fold() -> None:
+def test_sequences_stay_in_one_fold(tmp_path: Path) -> None:
     parts = in_folds(RECORDS, 3, group=r"street(\d+)", source="data")
     places = [{record.id.partition("-")[0] for record in part} for part in parts]
     assert sum(map(len, places)) == 6
+    file = tmp_path / "groups.csv"
+    file.write_text("".join(f"{record.id},{record.id.partition('-')[0]}\n" for record in RECORDS))
+    assert in_folds(RECORDS, 3, group=str(file), source="data") == in_folds(RECORDS, 3, group="^[^-]+", source="data")
     with pytest.raises(ps.DataError, match=r"6 sequences \(data.group='street.*'\) cannot be divided into 7 folds"):
         in_folds(RECORDS, 7, group=r"street\d+", source="data")
 

@@ -118,7 +118,7 @@ class LabelConfig(Section):
     val_share: Annotated[float, Field(gt=0.0, lt=1.0), Number] | None = None
     """Share of the training images used for validation if the dataset has no val split. Default: 0.2."""
     group: str | None = None
-    """Regular expression for the sequence part of an id; val_share keeps sequences together."""
+    """Regular expression for the sequence part of an id, or a .csv file of images and sequences, which stay whole."""
     window: Annotated[int, Field(ge=32, le=16384), Number] | None = None
     """Side in pixels of the windows that large GeoTIFF images are cut into, as they are needed; default: not cut."""
     window_gap: Annotated[int, Field(ge=0, le=2**20), Number] | None = None
@@ -151,6 +151,8 @@ class LabelConfig(Section):
     @field_validator("group")
     @classmethod
     def _check_pattern(cls, value: str | None) -> str | None:
+        if value is not None and value.endswith(".csv"):
+            return value
         try:
             with warnings.catch_warnings(action="ignore"):  # about syntax that may change in a later Python
                 re.compile(value or "")

@@ -4,9 +4,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Dataset, Record
+from pyramidseg.formats.list_files import read_rows
 
 
 def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) -> Dataset:
@@ -17,10 +20,10 @@ def with_val_split(dataset: Dataset, share: float, *, group: str | None = None) 
 
     Args:
         group: regular expression for the part of an id (its first group, or the whole match) that images of one
-            sequence share; they stay in one split.
+            sequence share, or a CSV file of images and their sequences; they stay in one split.
 
     Raises:
-        DataError: there is a single image, or a single sequence; or an id that the pattern does not match.
+        DataError: there is a single image, or a single sequence; or an image without a sequence.
     """
     records = dataset.splits["train"]
     sequences = by_sequence(records, group, source=dataset.source)
@@ -75,8 +78,10 @@ def in_folds(
 
 
 def by_sequence(records: Iterable[Record], group: str | None, *, source: str) -> dict[str, list[Record]]:
-    """Records by sequence; without a pattern each record is a sequence of its own."""
+    """Records by sequence; without a pattern or file each record is a sequence of its own."""
     sequences: dict[str, list[Record]] = {}
+    if group is not None and group.endswith(".csv"):
+        return _by_file(Path(group), records)
     for record in records:
         name = record.id
         if group is not None:
@@ -85,6 +90,30 @@ def by_sequence(records: Iterable[Record], group: str | None, *, source: str) ->
                 raise DataError(f"{source}: data.group={group!r} does not match the image {record.id!r}")
             name = match[1] if match.re.groups else match[0]
         sequences.setdefault(name, []).append(record)
+    return sequences
+
+
+def _by_file(file: Path, records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by the sequence that a CSV file names for their id, file name or, of a window, scene; others are ignored.
+
+    Raises:
+        DataError: there is no such file, or an image is not listed exactly once.
+    """
+    if not file.is_file():
+        raise DataError(f"data.group={file}: no such file; it is relative to the current folder")
+    groups, sequences = dict[str, list[str]](), dict[str, list[Record]]()
+    for row in (rows := read_rows(file)):
+        groups.setdefault(row[0], []).append(row[-1])
+    wrong = [",".join(row) for row in rows if len(row) != 2 or not all(row)]
+    for record in () if wrong else records:
+        stems, ends = {record.id, record.id.partition("#")[0]}, {"", record.image.suffix}
+        found = [group for stem in stems for end in ends for group in groups.get(f"{stem}{end}", ())]
+        if len(found) != 1:
+            wrong.append(f"{record.id} ({len(found)} lines)")
+        sequences.setdefault("".join(found), []).append(record)
+    if wrong:
+        advice = "every image needs one line with its name and its sequence, such as 0001.png,street7"
+        raise DataError(f"{file}: {first_few(wrong)}: {advice}")
     return sequences
 
 
