@@ -47,6 +47,13 @@ def test_lists_are_written_with_commas(name: str, text: str, value: object) -> N
     assert getattr(getattr(load_config(overrides={name: text}), section), key) == value
 
 
+def test_a_range_in_the_wrong_order_is_shown() -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.scale: 2,0\.5 must be two factors, low before high, between 0\.05 and 20"
+    ):
+        load_config(overrides={"data.scale": "2,0.5"})
+
+
 @pytest.mark.parametrize("name", ["data.scale", "optim.lr", "nothing.at_all"])
 def test_text_that_is_no_yaml_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name}=\[1,: not readable as YAML"):

@@ -57,6 +57,7 @@ def test_a_gain_that_is_not_shown_is_said_to_be_none() -> None:
     assert level.verdict[1].endswith("not shown to be more than nothing.")
     worse = evaluated(n10=0.5, n25=0.6, n50=0.7, n100=0.65)
     assert worse.next_labels[0] < 0
+    assert "5.5 points less (95 % interval of the gain -" in worse.verdict[0]
     assert worse.verdict[1].endswith("not shown to be more than nothing.")
 
 

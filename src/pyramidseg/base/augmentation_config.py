@@ -92,5 +92,5 @@ class AugmentationConfig(Section):
     def _check_scale(cls, value: tuple[float, float]) -> tuple[float, float]:
         low, high = value
         if not 0.05 <= low <= high <= 20:
-            raise ValueError("two factors, low before high, between 0.05 and 20")
+            raise ValueError(f"{low:g},{high:g} must be two factors, low before high, between 0.05 and 20")
         return value

@@ -157,7 +157,8 @@ def _evaluated(counts: dict[int, list[Counts]], report: Path) -> LabelCurve:
     shown = low > 0 and high - low > ROUNDING
     verdict = (
         f"With {labels} labels mean IoU is {means[labels]:.3f}, with {half} of them {means[half]:.3f}: "
-        f"{100 * mean:.1f} points more (95 % interval {100 * low:.1f} to {100 * high:.1f}).",
+        f"{100 * abs(mean):.1f} points {'more' if mean >= 0 else 'less'} "
+        f"(95 % interval of the gain {100 * low:.1f} to {100 * high:.1f}).",
         f"If each doubling adds as much, the next {more} labels are worth {100 * worth[0]:.1f} points "
         f"({100 * worth[1]:.1f} to {100 * worth[2]:.1f}){'.' if shown else ': not shown to be more than nothing.'}",
         *caveats(len(counts[labels]))[::2],
