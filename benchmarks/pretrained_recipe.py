@@ -29,8 +29,10 @@ DEFAULT = {"optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.encoder_lr_facto
 MUON = {"optim.optimizer": "muon", "optim.lr": 3e-3, "optim.encoder_lr_factor": 1.0}
 FAST = MUON | {"optim.lr": 6e-3}  # the default
 WHOLE_IMAGES = {"data.crop": "whole", "train.batch_size": "same pixels"}  # as `train --auto` chooses them on a CPU
+DISKS = {"disks": (18, 48, 255), "deep-disks": (24, 128, 65535)}  # images, side, largest value
 SIDES = {"camvid": (360, 480), "sequence": (360, 480), "crackforest": (320, 480), "cells": (256, 320)}
 RECIPES: dict[str, dict[str, Any]] = {
+    "auto": {"auto": True},  # what is left to choose by `train --auto`: all but encoder, epochs and seed
     "adamw": DEFAULT,
     "adamw-3e-4": DEFAULT | {"optim.lr": 3e-4},
     "adamw-3e-3": DEFAULT | {"optim.lr": 3e-3},
@@ -130,7 +132,8 @@ def train(dataset: Path, settings: dict[str, Any], run: dict[str, Any], out: Pat
     folder = out / "-".join(str(value) for value in run.values())
     general = {"model": {"encoder": run["encoder"]}, "train": {"epochs": run["epochs"], "seed": run["seed"]}}
     began = time.monotonic()
-    result = ps.train(dataset, out=folder, config=ps.make_config(nested(settings, general)), resume=True)
+    auto = settings.pop("auto", False)
+    result = ps.train(dataset, out=folder, config=ps.make_config(nested(settings, general)), resume=True, auto=auto)
     minutes = (time.monotonic() - began) / 60
     scores = read_bundle(result.last).facts["metrics"]
     rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
@@ -169,7 +172,11 @@ def prepare(name: str, arguments: argparse.Namespace) -> tuple[Path, dict[str, A
         if not folder.exists():
             hold_out_sequence(arguments.camvid, folder)
         return folder, {}
-    raise SystemExit(f"--sets {name}: must be one of camvid, crackforest, cells, sequence")
+    if name in DISKS:
+        if not folder.exists():
+            draw_disks(folder, *DISKS[name])
+        return folder, {"data.val_share": 0.25}
+    raise SystemExit(f"--sets {name}: must be one of camvid, crackforest, cells, sequence, {', '.join(DISKS)}")
 
 
 def clean_cracks(source: Path, folder: Path) -> None:
@@ -205,6 +212,28 @@ def draw_cells(folder: Path, *, images: int) -> None:
             mask[cell == 1] = kind
         image = cv2.GaussianBlur(image, (0, 0), 1.2) + rng.normal(0, 9, shape)
         cv2.imwrite(str(folder / "images" / f"{index:03}.png"), np.clip(image, 0, 255).astype(np.uint8))
+        cv2.imwrite(str(folder / "masks" / f"{index:03}.png"), mask)
+
+
+def draw_disks(folder: Path, images: int, side: int, most: int) -> None:
+    """Square images of one band with small bright and large dim disks on uneven ground, with values up to `most`."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    ys, xs = np.mgrid[:side, :side]
+    for index in range(images):
+        rng = np.random.default_rng(index)
+        ground = cv2.resize(rng.uniform(0.2, 0.5, (3, 3)), (side, side), interpolation=cv2.INTER_CUBIC)
+        image, mask = ground.copy(), np.zeros((side, side), np.uint8)
+        for _ in range(rng.integers(5, 9)):
+            kind = int(rng.integers(1, 3))
+            radius = rng.uniform(2, 4) if kind == 1 else rng.uniform(5, 8)
+            y, x = rng.uniform(0, side, 2)
+            disk = (ys - y) ** 2 + (xs - x) ** 2 <= radius**2
+            image[disk], mask[disk] = ground[disk] + (0.25 if kind == 1 else 0.15), kind
+        image = np.clip(cv2.GaussianBlur(image, (0, 0), 0.8) + rng.normal(0, 0.06, image.shape), 0, 1)
+        cv2.imwrite(
+            str(folder / "images" / f"{index:03}.png"), (image * most).astype(np.uint8 if most < 256 else np.uint16)
+        )
         cv2.imwrite(str(folder / "masks" / f"{index:03}.png"), mask)
 
 
