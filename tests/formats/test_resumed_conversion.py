@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,14 @@ def source(tmp_path: Path) -> Path:
 
 class Killed(BaseException):
     pass
+
+
+def leave_unfinished(monkeypatch: pytest.MonkeyPatch, source: Path, **options: Any) -> None:
+    """All images are converted, and the files that they share are not written."""
+    with monkeypatch.context() as context:
+        context.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            convert_dataset(source, **options)
 
 
 @pytest.mark.parametrize("to", WITHOUT_MAP)
@@ -68,10 +77,7 @@ def test_one_that_was_killed_at_its_first_label_continues_too(
 
 
 def test_a_changed_mask_is_converted_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_dataset(source, to="masks", out=tmp_path / "out")
-    monkeypatch.undo()
+    leave_unfinished(monkeypatch, source, to="masks", out=tmp_path / "out")
     Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
     assert convert_dataset(source, to="masks", out=tmp_path / "out").before == 4
     with Image.open(tmp_path / "out" / "train" / "masks" / "b.png") as mask:
@@ -111,9 +117,7 @@ def test_a_complete_conversion_of_something_else_is_not_overwritten(source: Path
 
 def test_parts_of_another_version_are_made_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converting, "PARTS_VERSION", 1)
-    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_dataset(source, to="coco", out=tmp_path / "out")
+    leave_unfinished(monkeypatch, source, to="coco", out=tmp_path / "out")
     monkeypatch.undo()
     assert convert_dataset(source, to="coco", out=tmp_path / "out").before == 0
 
@@ -122,10 +126,7 @@ def test_parts_of_another_version_are_made_again(source: Path, tmp_path: Path, m
 def test_a_changed_image_is_placed_again(
     images: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_dataset(source, to="masks", out=tmp_path / "out", images=images)
-    monkeypatch.undo()
+    leave_unfinished(monkeypatch, source, to="masks", out=tmp_path / "out", images=images)
     (image,) = (source / "train" / "images").glob("b.*")
     pixels = np.full((*SIZES["b"], 3), 7, np.uint8)
     image.unlink()  # as programs save files: whole, under another name first
@@ -137,10 +138,7 @@ def test_a_changed_image_is_placed_again(
 def test_labels_of_images_that_are_gone_are_not_left_in_a_continued_conversion(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_dataset(source, to="masks", out=tmp_path / "out")
-    monkeypatch.undo()
+    leave_unfinished(monkeypatch, source, to="masks", out=tmp_path / "out")
     for kind in ("images", "masks"):
         (file,) = (source / "train" / kind).glob("b.*")
         file.unlink()
@@ -151,10 +149,7 @@ def test_labels_of_images_that_are_gone_are_not_left_in_a_continued_conversion(
 def test_an_unfinished_conversion_is_continued_with_its_own_settings_only(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converting, "_assemble", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        convert_dataset(source, to="masks", out=tmp_path / "out")
-    monkeypatch.undo()
+    leave_unfinished(monkeypatch, source, to="masks", out=tmp_path / "out")
     before = contents(tmp_path / "out")
     with pytest.raises(OutputError, match=r"out: holds an unfinished conversion to another format, or with other"):
         convert_dataset(source, to="coco", out=tmp_path / "out")
