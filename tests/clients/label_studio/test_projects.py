@@ -73,7 +73,7 @@ def test_converted_labels_come_back_equal(server: LabelStudio, images: Path, tmp
             path.write_bytes(content) if content else Image.fromarray(coarse(seed + 9, 3)).save(path)
     (source / "dataset.yaml").write_text(json.dumps({"classes": list(classes.names)}))
     written = tmp_path / "written"
-    convert_dataset(source, to="label-studio", out=written)
+    convert_dataset(source, to="label-studio", out=written, data=DataConfig(val_share=0.4))
     assert {path.name for path in written.glob("*.json")} == {"train.json", "val.json"}
     shutil.rmtree(images)
     shutil.copytree(written / "images", server.files / "images", dirs_exist_ok=True)

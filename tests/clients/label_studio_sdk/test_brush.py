@@ -54,7 +54,7 @@ def test_masks_that_the_sdk_names_after_tasks_are_read_equal(tmp_path: Path, kin
             (tmp_path / "source" / "train" / part).mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(tmp_path / "source" / "train" / part / f"{seed}.png")
     (tmp_path / "source" / "dataset.yaml").write_text(json.dumps({"classes": names}))
-    convert_dataset(tmp_path / "source", to="label-studio", out=tmp_path / "out")
+    convert_dataset(tmp_path / "source", to="label-studio", out=tmp_path / "out", data=DataConfig(val_share=0.3))
     export = tmp_path / "export"
     export.mkdir()
     (tmp_path / "out" / "images").rename(export / "images")
@@ -103,7 +103,9 @@ def write_stripes(folder: Path) -> None:
 def test_polygons_that_the_sdk_converts_to_coco_are_the_labels(tmp_path: Path) -> None:
     """Regions without holes: their outlines in percent, drawn by the rule of pixel centres, are the pixels again."""
     write_stripes(tmp_path / "source")
-    convert_dataset(tmp_path / "source", to="label-studio-polygons", out=tmp_path / "out")
+    convert_dataset(
+        tmp_path / "source", to="label-studio-polygons", out=tmp_path / "out", data=DataConfig(val_share=0.3)
+    )
     tasks = [
         task for split in ("train", "val") for task in json.loads((tmp_path / "out" / f"{split}.json").read_text())
     ]
@@ -134,7 +136,7 @@ def test_polygons_that_the_sdk_converts_to_coco_are_the_labels(tmp_path: Path) -
 def test_polygons_that_the_sdk_converts_from_coco_are_read_equal(tmp_path: Path) -> None:
     """Its percentages are floats: a corner on a pixel centre may be on either side, and ours are never on one."""
     write_stripes(tmp_path / "source")
-    convert_dataset(tmp_path / "source", to="coco-polygons", out=tmp_path / "out")
+    convert_dataset(tmp_path / "source", to="coco-polygons", out=tmp_path / "out", data=DataConfig(val_share=0.3))
     for split in ("train", "val"):
         (tmp_path / "export" / split).mkdir(parents=True)
         made = tmp_path / "export" / split / "tasks.json"
