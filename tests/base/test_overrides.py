@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.base.overrides import SETTINGS, WORDS_ELSEWHERE, load_config
+from pyramidseg.base.overrides import OTHER_NAMES, SETTINGS, load_config
 
 
 @pytest.mark.parametrize("text", ["run #2/best.safetensors", "a: b.safetensors", "2024-01-01", "yes", "[foo", "*foo"])
@@ -99,7 +99,7 @@ def test_an_empty_file_of_settings_is_refused(tmp_path: Path) -> None:
         ("dropout_rate", "model.dropout"),
         ("optim.lrr", "optim.lr"),
         ("loss.dise", "loss.dice"),
-        *((word, setting) for setting, words in WORDS_ELSEWHERE.items() for word in words.split()),
+        *((word, setting) for setting, names in OTHER_NAMES.items() for word in names.split()),
     ],
 )
 def test_an_unknown_setting_is_answered_with_the_one_that_was_meant(name: str, proposed: str) -> None:

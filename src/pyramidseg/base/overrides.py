@@ -22,7 +22,7 @@ SETTINGS = {
 }
 """Every setting by its name, `section.key`."""
 
-WORDS_ELSEWHERE = {
+OTHER_NAMES = {
     "model.encoder": "backbone encoder_name",
     "model.encoder_weights": "pretrained",
     "model.merge": "decoder_merge_policy",
@@ -191,7 +191,7 @@ def _nearest_setting(name: str) -> str:
     by_key = {known.rpartition(".")[2]: known for known in SETTINGS}
     in_section = {known: full for known, full in by_key.items() if full.startswith(f"{section or name}.")}
     found = [full for known, full in by_key.items() if known == key]
-    found += [full for full, others in WORDS_ELSEWHERE.items() if key in others.split()]
+    found += [full for full, others in OTHER_NAMES.items() if key in others.split()]
     found += difflib.get_close_matches(name, Config.model_fields, n=1, cutoff=0.75)
     for keys in (in_section, by_key):
         found += sorted((keys[known] for known in keys if len(key) > 2 and known.startswith(key)), key=len)

@@ -20,7 +20,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -37,15 +36,13 @@ from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.label_studio_brushes import BrushFiles, brush_names, find_brush_files
+from pyramidseg.formats.label_studio_tasks import image_name, task_images
 from pyramidseg.formats.paths import child_file
 from pyramidseg.formats.region_masks import Region, Size, ellipse, mask_pixels, numbered, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
-from pyramidseg.images.image_files import is_image_name
 
 _LABELS = re.compile(r"(?:polygon|brush|ellipse|rectangle|keypoint|bitmask)?labels")
-_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
-"""Label Studio puts it before the name of an uploaded image."""
 
 LABEL_CONFIG = "label_config.xml"
 """A project's labelling configuration, which exports lack; `label_studio_writer` writes it."""
@@ -170,14 +167,14 @@ class _Tasks:
         self.listing.without_area.update(kind for kind in kinds if kind in ("box", "keypoint", "empty brush"))
         entry = Entry("", where.file, ((start, end),), size, tuple(dict.fromkeys(labels)))
         drawn_on = {str(result["to_name"]) for result in results if _kind(result) and "to_name" in result}
-        self.unnamed.append((entry, where, _images(task), drawn_on))
+        self.unnamed.append((entry, where, task_images(task), drawn_on))
 
     def finish(self) -> None:
         """List the entries, refuse several annotations of a task, and note tasks that have none."""
         tags = {tag for _, _, _, some in self.unnamed for tag in some}
         for entry, where, images, drawn_on in self.unnamed:
             with self.listing.defects.collect():
-                name, other = _image_names(images, drawn_on or tags, where)
+                name, other = image_name(images, drawn_on or tags, where)
                 self.listing.entries.append(replace(entry, name=name, other_name=other))
         names, annotator = sorted(self.annotators), self.annotator
         if self.several and annotator is None and len(names) > 1:
@@ -230,39 +227,6 @@ def _annotator(value: object) -> str:
     if isinstance(value, dict):
         value = value.get("email") or value.get("id")
     return str(value)[:80]
-
-
-def _images(task: Result) -> dict[str, str]:
-    """The names of images among a task's data, by key."""
-    upload = task.get("file_upload")
-    if isinstance(upload, str) and is_image_name(upload):
-        return {"": upload}
-    data = task.get("data", task)
-    texts = {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
-    return {key: name for key, value in texts.items() if (name := _file_name(value))}
-
-
-def _image_names(images: Result, tags: Iterable[str], where: Location) -> tuple[str, str | None]:
-    """The name of a task's image, and the name before it was uploaded.
-
-    Args:
-        tags: names of the tags that regions were drawn on; of several images, that whose key is one of them is taken.
-    """
-    names = list(dict.fromkeys(images[tag] for tag in tags if tag in images) or dict.fromkeys(images.values()))
-    if len(names) != 1:
-        found = first_few(names, limit=_SHOWN) if names else "none"
-        raise where.error(f"needs the path of one image among its data, but has {found}; export one image a task")
-    base = names[0].rpartition("/")[2]
-    bare = _UPLOAD_PREFIX.sub("", base, count=1) if _UPLOAD_PREFIX.match(base) else None
-    return names[0], bare
-
-
-def _file_name(text: str) -> str | None:
-    """The path of an image in a path or a URL, such as `/data/local-files/?d=folder%2Fa.jpg`."""
-    path, _, query = text.partition("?")
-    candidates = [query.removeprefix("d=").partition("&")[0], path, text]
-    names = (unquote(candidate).replace("\\", "/") for candidate in candidates)
-    return next((name for name in names if is_image_name(name.rpartition("/")[2]) and is_valid_name(name)), None)
 
 
 def _value(result: Result) -> Result:

@@ -97,7 +97,7 @@ def _by_file(file: Path, records: Iterable[Record]) -> dict[str, list[Record]]:
     """Records by the sequence that a CSV file names for their id, file name or, of a window, scene; others are ignored.
 
     Raises:
-        DataError: there is no such file, or an image is not listed exactly once.
+        DataError: the file does not exist, or an image is not listed exactly once.
     """
     if not file.is_file():
         raise DataError(f"data.group={file}: no such file; it is relative to the current folder")
