@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.speed import folder, labels, memory, prediction, startup, training
 from benchmarks.speed.rows import Row, groups_of
@@ -17,8 +18,11 @@ SPEEDUPS = {
 }
 """Times as fast as SMP as users run it, one image, by encoder and precision; int8 on a processor with VNNI."""
 
-REASSOCIATED = {"resnet18": 1.2, "efficientnet_b0": 1.5}
-"""Times as fast as the same network as it is written, in the same runtime and precision, by encoder."""
+REASSOCIATED = {"resnet18": 1.2, "efficientnet_b0": 1.5, "tf_efficientnet_lite0": 1.5}
+"""Times as fast as the same network as it is written, in the same runtime and precision, by encoder, in the runtime
+that gains most; without smoothing no runtime may lose (`NOTHING_SLOWER`)."""
+
+NOTHING_SLOWER = 1.0
 
 FLOOR_SHARE = 0.8
 
@@ -76,14 +80,16 @@ def _reassociation(rows: Sequence[Row]) -> Iterator[Goal]:
         group = [row for row in rows if _is_latency(row, encoder)]
         written = {row.who: row.ms for row in group}
 
-        def ratio(row: Row, written: Mapping[str, float | None] = written) -> float | None:
+        def ratio(row: Row, networks: tuple[str, str], written: Mapping[str, float | None] = written) -> float | None:
+            own, before = (prediction.TITLES[network] for network in networks)
             kind, _, runtime = row.who.partition(", ")
-            before = written.get(f"{prediction.TITLES['as-written']}, {runtime}")
-            is_default = kind == prediction.TITLES["default"]
-            return before / row.ms if is_default and before is not None and row.ms else None
+            slower = written.get(f"{before}, {runtime}")
+            return slower / row.ms if kind == own and slower is not None and row.ms else None
 
         what = f"{encoder} with smoothing, one image: times as fast as the network as written"
-        yield _best(group, ratio, what, asked)
+        yield _best(group, partial(ratio, networks=("default", "as-written")), what, asked)
+        what = f"{encoder} without smoothing, one image: times as fast as the network as written, at the least"
+        yield _best(group, partial(ratio, networks=("ours", "ours-as-written")), what, NOTHING_SLOWER, choose=min)
 
 
 def _is_latency(row: Row, encoder: str) -> bool:
@@ -94,9 +100,15 @@ def _is_own(row: Row, precision: str) -> bool:
     return row.who.startswith(OWN) and row.who.endswith(precision)
 
 
-def _best(rows: Iterable[Row], figure: Callable[[Row], float | None], what: str, asked: float) -> Goal:
+def _best(
+    rows: Iterable[Row],
+    figure: Callable[[Row], float | None],
+    what: str,
+    asked: float,
+    choose: Callable[[Iterable[tuple[float, str]]], tuple[float, str]] = max,
+) -> Goal:
     found = [(value, row.who) for row in rows if (value := figure(row)) is not None]
-    reached, by = max(found, default=(None, ""))
+    reached, by = choose(found) if found else (None, "")
     return Goal(what, asked, reached, by=by)
 
 

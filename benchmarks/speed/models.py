@@ -46,8 +46,8 @@ class Files:
     def bundle(self, which: str) -> Path:
         """By name.
 
-        `ours` is without smoothing, and so SMP's arithmetic; `default` has it, and so has `as-written`, which computes
-        it layer by layer; `imported` has SMP's weights.
+        `ours` is without smoothing, and so SMP's arithmetic; `default` has it; `ours-as-written` and `as-written` are
+        the same two, computed layer by layer; `imported` has SMP's weights.
         """
         return self.folder / f"{which}.safetensors"
 
@@ -85,14 +85,13 @@ class Workshop:
         options = ImportOptions(encoder=smp_name(encoder))
         import_checkpoint(files.peer, library="smp", options=options).model.save(files.bundle("imported"))
         scenes = write_scenes(files.folder / "scenes", train=8, val=1, height=self._side_px, width=self._side_px).parent
-        for which in ("ours", "default", "as-written"):
-            build_ours(encoder, self._classes, smoothing=which != "ours").save(files.bundle(which))
+        for which in ("ours", "default", "ours-as-written", "as-written"):
+            build_ours(encoder, self._classes, smoothing=not which.startswith("ours")).save(files.bundle(which))
             for name in self.runtimes:
-                export = export_model(
-                    files.bundle(which), format=RUNTIMES[name].format, as_written=which == "as-written"
-                )
+                as_written = which.endswith("as-written")
+                export = export_model(files.bundle(which), format=RUNTIMES[name].format, as_written=as_written)
                 assert export.path is not None, export.parity and export.parity.findings()
-                if self._on_cpu and which != "as-written":
+                if self._on_cpu and not as_written:
                     write_int8(files.bundle(which), RUNTIMES[name], scenes)
         return files
 

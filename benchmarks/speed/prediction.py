@@ -28,6 +28,7 @@ WARMUP = 2
 TITLES = {
     "ours": "ours",
     "imported": "SMP's weights imported",
+    "ours-as-written": "without smoothing, as written",
     "default": "ours with smoothing",
     "as-written": "ours with smoothing, as written",
 }
@@ -78,6 +79,8 @@ def contestants(device: torch.device, runtimes: tuple[str, ...]) -> Iterator[Con
     int8 = [(name, "int8") for name in runtimes] if device.type == "cpu" else []
     for name, precision in (*own, *exported, *int8):
         yield Contestant("ours", name, precision)
+    for name, precision in (*own, *exported):
+        yield Contestant("ours-as-written", name, precision)
     yield Contestant("imported", "torch", "fp32")
     for name, precision in (*own, *exported, *int8):
         yield Contestant("default", name, precision)
@@ -101,7 +104,7 @@ def open_contestant(
         return tuned(model, device, compiled=runtime == "torch-compiled")
     own = next((backend for backend in EXPORTED.values() if backend.name == runtime), None)
     file = files.bundle(network) if own is None else export_path(files.bundle(network), own, precision)
-    as_written = network == "as-written" and own is None  # an exported file was written so
+    as_written = network.endswith("as-written") and own is None  # an exported file was written so
     backend = make_backend(file, runtime, device=device, precision=_asked(runtime, precision), as_written=as_written)
     return partial(predict_labels, backend)
 

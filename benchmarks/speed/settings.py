@@ -25,7 +25,7 @@ class Settings:
         precisions: of the contestants in prediction, besides SMP as users run it; empty for all.
     """
 
-    encoders: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0")
+    encoders: tuple[str, ...] = ("resnet18", "resnet50", "efficientnet_b0", "tf_efficientnet_lite0")
     classes: int = 19
     side_px: int = 512
     batch: int = 8

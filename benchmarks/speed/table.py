@@ -21,7 +21,7 @@ Written by `python -m benchmarks.speed --out DIR --table benchmarks/speed/README
   them stay far below.
 - Prediction is from pixels in memory to a label map, the peer's normalisation and argmax included. *ours* is without
   smoothing, and so computes what SMP's FPN computes; *ours with smoothing*, the default, computes more and should be
-  compared with its own floor, and with *as written*, the same network layer by layer (`--as-written`). The weights are
+  compared with its own floor. *As written* is the same network layer by layer (`--as-written`). The weights are
   random: between 13 and 56 % of the cells of the label maps are mixed, where a trained network's are about a tenth, so
   our last step has more work here.
 - Training is at equal arithmetic, loss and optimiser (cross entropy, AdamW); a step is counted as three forward

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pyramidseg as ps
-from pyramidseg.model.composed_convolutions import PhasedTerm, TransposedTerm, compose, upsampled_kernel
+from pyramidseg.model.composed_convolutions import PhasedTerm, TransposedTerm, compose, graph_term, upsampled_kernel
 from pyramidseg.model.fpn import FPNDecoder
 from pyramidseg.model.inference import inference_copy
 from pyramidseg.model.reassociation import ReassociatedDecoder, cheapest_form, decoder_forms, reassociate
@@ -96,7 +96,7 @@ def test_convolutions_in_a_row_are_one(outer, inner, size, seed):
     torch.testing.assert_close(F.conv2d(F.conv2d(image, first), second), F.conv2d(image, compose(second, first)))
 
 
-@pytest.mark.parametrize("term", [TransposedTerm, PhasedTerm])
+@pytest.mark.parametrize("term", [TransposedTerm, PhasedTerm, graph_term])
 @pytest.mark.parametrize("side", [3, 5])
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (5, 1)])

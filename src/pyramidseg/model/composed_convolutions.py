@@ -4,7 +4,9 @@ Legend: B batch, C channels, H W pixels, O and I output and input channels, k si
 """
 
 from collections.abc import Callable
+from itertools import product
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,7 +59,16 @@ def convolution(kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
 
 
 Term = Callable[[Tensor, int], nn.Module]
-"""`TransposedTerm` for graphs, `PhasedTerm` for PyTorch."""
+"""`graph_term` for graphs, `PhasedTerm` for PyTorch."""
+
+
+def graph_term(kernel: Tensor, factor: int) -> nn.Module:
+    """What runtimes compute fastest: `ShuffledTerm` at factor 2, otherwise `TransposedTerm`.
+
+    At factor 2 and 64x64 pixels phases took 0.65 to 0.83 of the time of a transposed convolution in ONNX Runtime and
+    0.59 to 0.68 in OpenVINO in bfloat16 (in float32 0.9 to 1.1); at factor 4 up to 1.5 of it.
+    """
+    return ShuffledTerm(kernel) if factor == 2 else TransposedTerm(kernel, factor)
 
 
 class TransposedTerm(nn.Module):
@@ -104,6 +115,27 @@ class PhasedTerm(nn.Module):
                 shifted = phases[:, down : down + height, right : right + width, down, right]
                 target[:, :, down, :, :, right] += shifted.permute(0, 1, 3, 2, 4, 5)
         return output
+
+
+class ShuffledTerm(nn.Module):
+    """As `PhasedTerm` at factor 2, for graphs: nothing is changed in place, the phases are put together at once."""
+
+    def __init__(self, kernel: Tensor) -> None:
+        super().__init__()
+        phases = phase_kernel(kernel, 2)
+        self.is_shifted = phases.shape[-1] == 2
+        if not self.is_shifted:  # by output channel and phase, as `pixel_shuffle` reads them
+            phases = phases.unflatten(0, (4, len(kernel))).transpose(0, 1).flatten(0, 1)
+        self.conv = convolution(phases, None)
+
+    def forward(self, output: Tensor, level: Tensor) -> Tensor:
+        """(B, O, 2H, 2W) plus the convolution of (B, I, H, W)."""
+        phases: Tensor = self.conv(level)
+        if self.is_shifted:
+            corners = zip(phases.chunk(4, dim=1), product((slice(0, -1), slice(1, None)), repeat=2), strict=True)
+            shifted = [phase[:, :, rows, columns] for phase, (rows, columns) in corners]
+            phases = torch.stack(shifted, dim=2).flatten(1, 2)
+        return output + F.pixel_shuffle(phases, 2)
 
 
 def phase_kernel(kernel: Tensor, factor: int) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyramidseg.model.composed_convolutions import PhasedTerm, Term, TransposedTerm, compose, convolution
+from pyramidseg.model.composed_convolutions import PhasedTerm, Term, compose, convolution, graph_term
 from pyramidseg.model.fpn import ConvNormReLU, FPNDecoder, SemanticBranch
 
 
@@ -213,7 +213,7 @@ class ReassociatedDecoder(nn.Module):
         self.merge = decoder.merge
         pyramid = decoder.pyramid
         lateral = list(pyramid.lateral)
-        term: Term = TransposedTerm if for_graph else PhasedTerm
+        term: Term = graph_term if for_graph else PhasedTerm
         self.forms = decoder_forms(decoder)
         self.lateral = pyramid.lateral
         self.levels = nn.ModuleList(
