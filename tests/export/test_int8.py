@@ -91,6 +91,19 @@ def test_the_file_names_how_it_was_made_and_is_within_the_gate(made: Path, scene
         assert report["classes"]["sky"][0] == pytest.approx(report["classes"]["sky"][1], abs=0.2)
 
 
+def test_describe_names_how_it_was_made(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = next(made.glob("*-int8.onnx"))
+    metadata = OnnxRuntimeBackend.read_metadata(file)
+    assert main(["describe", str(file), "--size", "64"]) == 0
+    said = capsys.readouterr().out
+    assert f"{file}: int8 export of pyramidseg" in said
+    assert f"quantised by {metadata.quantization.quantizer} for any processors, with 6 images" in said
+    for words in ("blocks left in float: ", "mIoU of the check: ", "smoothing, stride 4", metadata.source["sha256"]):
+        assert words in said
+    assert main(["describe", str(file), "encoder=resnet18"]) == 2
+    assert "a file has its own settings" in capsys.readouterr().err
+
+
 def test_weights_have_seven_bits_and_a_scale_per_channel_and_the_classifier_is_float(made: Path) -> None:
     weights = weights_of(made / "best-int8.onnx")
     eight_bit = {name: values for name, values in weights.items() if values.dtype == np.int8 and values.ndim == 4}

@@ -11,12 +11,14 @@ from pyramidseg.cli.flags import image_size
 if TYPE_CHECKING:
     from pyramidseg.model.segmenter import Segmenter
 
-HELP = "print levels, shapes, parameters and GMAC of a bundle or an encoder"
+HELP = "print levels, shapes, parameters and GMAC of a bundle, an exported file or an encoder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `describe`."""
-    parser.add_argument("model", metavar="MODEL|ENCODER", help="a bundle, or an encoder such as resnet50")
+    parser.add_argument(
+        "model", metavar="MODEL|ENCODER", help="a bundle, an exported file, or an encoder such as resnet50"
+    )
     parser.add_argument(
         "settings", nargs="*", default=[], metavar="key=value", help="settings of the model, with an encoder"
     )
@@ -27,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
+    from pyramidseg.backends import EXPORTED
     from pyramidseg.model.cost import describe_cost
 
-    is_bundle = arguments.model.endswith(".safetensors") or Path(arguments.model).exists()
-    if is_bundle and arguments.settings:
-        raise ConfigError(f"{arguments.settings[0]}: a bundle has its own settings; leave settings out")
-    model = open_bundle(arguments.model) if is_bundle else untrained_model(arguments)
+    is_file = Path(arguments.model).suffix in (".safetensors", *EXPORTED) or Path(arguments.model).exists()
+    if is_file and arguments.settings:
+        raise ConfigError(f"{arguments.settings[0]}: a file has its own settings; leave settings out")
+    if Path(arguments.model).suffix in EXPORTED:
+        model = open_export(Path(arguments.model))
+    else:
+        model = open_bundle(arguments.model) if is_file else untrained_model(arguments)
     settings = model.settings.model_dump()
     show("  ".join(f"{name}={value}" for name, value in settings.items()))
     height, width = arguments.size
@@ -65,6 +71,27 @@ def open_bundle(path: str) -> "Segmenter":
         case {"data": {"sets": [*names]}}:
             show(f"trained on joined datasets: {', '.join(map(str, names))}")
     return model
+
+
+def open_export(path: Path) -> "Segmenter":
+    """Print what an exported file says about itself; the network that it was exported from, without its weights."""
+    from pyramidseg.backends import EXPORTED
+    from pyramidseg.model.cost import meta_model
+
+    metadata = EXPORTED[path.suffix].read_metadata(path)
+    show(f"{path}: {metadata.precision} export of pyramidseg {metadata.version}, input {metadata.input_dtype}")
+    show(f"classes: {', '.join(metadata.classes.names)}")
+    show(f"computes: {metadata.program or 'logits and coarse logits'}")
+    if metadata.source:
+        show(f"exported from: {', '.join(f'{name} {value}' for name, value in metadata.source.items())}")
+    if (int8 := metadata.quantization) is not None:
+        show(f"quantised by {int8.quantizer} for {int8.target} processors, with {len(int8.images)} images of")
+        show(f"  {int8.dataset}, drawn with seed {int8.seed}: {', '.join(int8.images[:3])}, ...")
+        show(f"blocks left in float: {', '.join(int8.float_blocks) or 'none'}")
+    match metadata.parity:
+        case {"miou": [float(before), float(after)]}:
+            show(f"mIoU of the check: {before:.4f} as the bundle, {after:.4f} as this file")
+    return meta_model(metadata.settings, len(metadata.classes))
 
 
 def untrained_model(arguments: argparse.Namespace) -> "Segmenter":

@@ -125,7 +125,7 @@ class ShuffledTerm(nn.Module):
         phases = phase_kernel(kernel, 2)
         self.is_shifted = phases.shape[-1] == 2
         if not self.is_shifted:  # by output channel and phase, as `pixel_shuffle` reads them
-            phases = phases.unflatten(0, (4, len(kernel))).transpose(0, 1).flatten(0, 1)
+            phases = phases.view(4, *kernel.shape[:2], 3, 3).transpose(0, 1).flatten(0, 1)
         self.conv = convolution(phases, None)
 
     def forward(self, output: Tensor, level: Tensor) -> Tensor:
