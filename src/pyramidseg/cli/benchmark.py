@@ -13,22 +13,15 @@ BACKENDS = ("torch", "torch-compiled", "torch-exported", "onnxruntime", "openvin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `benchmark`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
-    parser.add_argument(
-        "--size", type=image_size, metavar="HxW", help="image size in pixels (default: the bundle's crop, or 512x512)"
-    )
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="images in a batch, for the throughput")
-    parser.add_argument(
-        "--rounds", type=int, default=9, metavar="N", help="rounds of measurements; medians are reported"
-    )
-    parser.add_argument(
-        "--backends",
-        type=comma_list(known=BACKENDS),
-        metavar="NAME,NAME,...",
-        help=f"{', '.join(BACKENDS)} (default: all that can run the model here)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--out", metavar="DIR", help="folder for benchmark.json (default: not written)")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
+    add("--size", type=image_size, metavar="HxW", help="image size in pixels (default: the bundle's crop, or 512x512)")
+    add("--batch-size", type=int, default=8, metavar="N", help="images in a batch, for the throughput")
+    add("--rounds", type=int, default=9, metavar="N", help="rounds of measurements; medians are reported")
+    text = f"{', '.join(BACKENDS)} (default: all that can run the model here)"
+    add("--backends", type=comma_list(known=BACKENDS), metavar="NAME,NAME,...", help=text)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--out", metavar="DIR", help="folder for benchmark.json (default: not written)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -33,17 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_study_arguments(parser: argparse.ArgumentParser, seeds: str) -> None:
     """Dataset, folder, and number and budget of the runs of a study."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder of the study; an interrupted one is continued"
-    )
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    add("--out", required=True, metavar="DIR", help="folder of the study; an interrupted one is continued")
     add_config_option(parser)
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help=seeds)
+    add("--seeds", type=int, default=1, metavar="N", help=seeds)
     budget = "budget of each run in"
-    parser.add_argument("--epochs", type=int, metavar="N", help=f"{budget} epochs (no default: give this or --minutes)")
-    parser.add_argument(
-        "--minutes", type=float, metavar="M", help=f"{budget} minutes of training on this machine (no default)"
-    )
+    add("--epochs", type=int, metavar="N", help=f"{budget} epochs (no default: give this or --minutes)")
+    add("--minutes", type=float, metavar="M", help=f"{budget} minutes of training on this machine (no default)")
 
 
 def run(arguments: argparse.Namespace) -> int:

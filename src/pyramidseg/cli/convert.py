@@ -10,16 +10,13 @@ HELP = "write a dataset in another format"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `convert`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=", ".join(LABEL_FORMATS))
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder, or that of an unfinished conversion")
-    parser.add_argument(
-        "--images",
-        choices=("copy", "link", "none"),
-        default="copy",
-        help="copy the image files, link them, or leave them out (default: copy)",
-    )
+    add("--to", required=True, metavar="FORMAT", help=", ".join(LABEL_FORMATS))
+    add("--out", required=True, metavar="DIR", help="a new folder, or that of an unfinished conversion")
+    text = "copy the image files, link them, or leave them out (default: copy)"
+    add("--images", choices=("copy", "link", "none"), default="copy", help=text)
     add_simplification(parser)
 
 

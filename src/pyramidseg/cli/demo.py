@@ -34,9 +34,10 @@ FROM_RANDOM = {"model.encoder": "resnet18", "model.encoder_weights": "none"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `demo`."""
-    parser.add_argument("--out", metavar="DIR", default="runs/demo", help="folder for all files; must not exist")
-    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES, metavar="N", help="number of training scenes")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N", help="passes over the training scenes")
+    add = parser.add_argument
+    add("--out", metavar="DIR", default="runs/demo", help="folder for all files; must not exist")
+    add("--scenes", type=int, default=TRAIN_SCENES, metavar="N", help="number of training scenes")
+    add("--epochs", type=int, default=EPOCHS, metavar="N", help="passes over the training scenes")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,14 +16,11 @@ HELP = "print levels, shapes, parameters and GMAC of a bundle, an exported file 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `describe`."""
-    parser.add_argument(
-        "model", metavar="MODEL|ENCODER", help="a bundle, an exported file, or an encoder such as resnet50"
-    )
-    parser.add_argument(
-        "settings", nargs="*", default=[], metavar="key=value", help="settings of the model, with an encoder"
-    )
-    parser.add_argument("--size", type=image_size, default="512x512", metavar="HxW", help="image size in pixels")
-    parser.add_argument("--classes", type=int, default=19, help="number of classes, with an encoder")
+    add = parser.add_argument
+    add("model", metavar="MODEL|ENCODER", help="a bundle, or an encoder such as resnet50")
+    add("settings", nargs="*", default=[], metavar="key=value", help="settings of the model, with an encoder")
+    add("--size", type=image_size, default="512x512", metavar="HxW", help="image size in pixels")
+    add("--classes", type=int, default=19, help="number of classes, with an encoder")
     parser.set_defaults(collect="settings")
 
 

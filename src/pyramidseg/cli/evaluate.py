@@ -11,12 +11,13 @@ HELP = "score a model on a labelled dataset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `evaluate`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
+    add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)
-    parser.add_argument("--split", default="val", help="split to score")
+    add("--split", default="val", help="split to score")
     files = "report.html, metrics.json, confusion.csv and per_image.csv"
-    parser.add_argument("--out", metavar="DIR", help=f"folder for {files} (default: not written)")
+    add("--out", metavar="DIR", help=f"folder for {files} (default: not written)")
     add_prediction_options(parser)
 
 

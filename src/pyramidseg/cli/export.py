@@ -25,30 +25,31 @@ GENERAL = {"command", "default", "program", "quiet", "verbose"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `export`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
     add_reading_settings(parser)
-    parser.add_argument("--format", help=f"{', '.join(FORMATS)}: a page without a server (no default)")
+    add("--format", help=f"{', '.join(FORMATS)}: a page without a server (no default)")
     text = "instead of --format: a folder for CVAT's functions, or a file for QGIS's plugin (no default)"
-    parser.add_argument("--for", dest="program", choices=list(PROGRAMS), help=text)
-    parser.add_argument("--precision", default="fp32", help="fp32, fp16, bf16 or int8; not every format has all")
+    add("--for", dest="program", choices=list(PROGRAMS), help=text)
+    add("--precision", default="fp32", help="fp32, fp16, bf16 or int8; not every format has all")
     text = "folder for the file and its parity report (default: the bundle's folder); web: or NAME.html"
-    parser.add_argument("--out", metavar="DIR", help=text)
+    add("--out", metavar="DIR", help=text)
     text = "dtype of images: uint8, uint16, float32, or auto: that of --check, else uint8 (float32 after normalisation "
-    parser.add_argument("--input", default="auto", help=f"{text}with a dataset's statistics, and for phones)")
+    add("--input", default="auto", help=f"{text}with a dataset's statistics, and for phones)")
     text = "labelled images to compare predictions on (default: synthetic scenes, or those of --calibrate)"
-    parser.add_argument("--check", metavar="DATASET", help=text)
-    parser.add_argument("--calibrate", metavar="DATASET", help="for int8: images to measure ranges on (no default)")
-    parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="how many of these, at random")
-    parser.add_argument("--target", default="any", help="for int8: processors, any, avx2, or vnni (8 bits, not 7)")
-    parser.add_argument("--tolerance", type=float, metavar="POINTS", help="change of mIoU (default: by precision)")
-    parser.add_argument("--split", default="val", help="split of --check")
-    parser.add_argument("--device", default="cpu", help="device that runs the exported file in the comparison")
+    add("--check", metavar="DATASET", help=text)
+    add("--calibrate", metavar="DATASET", help="for int8: images to measure ranges on (no default)")
+    add("--calibration-images", type=int, default=64, metavar="N", help="how many of these, at random")
+    add("--target", default="any", help="for int8: processors, any, avx2, or vnni (8 bits, not 7)")
+    add("--tolerance", type=float, metavar="POINTS", help="change of mIoU (default: by precision)")
+    add("--split", default="val", help="split of --check")
+    add("--device", default="cpu", help="device that runs the exported file in the comparison")
     add_as_written(parser)
-    parser.add_argument("--opset", type=int, help="of ONNX's operations: 18 to 23, with --size from 14 (default: 20)")
-    parser.add_argument("--size", type=image_size, metavar="HxW", help="the only size of its images (default: any)")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="number of images, with --size")
-    parser.add_argument("--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: bundle's)")
-    parser.add_argument("--output", default="logits", help="what the file gives: logits, labels or probabilities")
+    add("--opset", type=int, help="of ONNX's operations: 18 to 23, with --size from 14 (default: 20)")
+    add("--size", type=image_size, metavar="HxW", help="the only size of its images (default: any)")
+    add("--batch-size", type=int, default=1, metavar="N", help="number of images, with --size")
+    add("--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: bundle's)")
+    add("--output", default="logits", help="what the file gives: logits, labels or probabilities")
     parser.set_defaults(default=parser.get_default)
 
 

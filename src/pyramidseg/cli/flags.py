@@ -185,9 +185,10 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of the commands that train one run."""
+    add = parser.add_argument
     add_config_option(parser)
-    parser.add_argument("--resume", action="store_true", help="continue the run in RUN from its last checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run in RUN and start again")
+    add("--resume", action="store_true", help="continue the run in RUN from its last checkpoint")
+    add("--overwrite", action="store_true", help="delete the run in RUN and start again")
 
 
 def add_reading_settings(parser: argparse.ArgumentParser) -> None:
@@ -209,20 +210,19 @@ def add_as_written(parser: argparse.ArgumentParser) -> None:
 
 def add_prediction_options(parser: argparse.ArgumentParser, *, batch_size: bool = True) -> None:
     """Options of the commands that predict."""
-    parser.add_argument(
-        "--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--precision", default="auto", help="auto (fp32, or that of the file), fp32, bf16 or int8")
+    add = parser.add_argument
+    add("--backend", default="auto", help="auto, torch, torch-compiled, torch-exported, onnxruntime or openvino")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--precision", default="auto", help="auto (fp32, or that of the file), fp32, bf16 or int8")
     if batch_size:
         text = "images of equal size that are predicted at once"
         parser.add_argument("--batch-size", type=int, default=4, metavar="N", help=text)
     add_as_written(parser)
-    parser.add_argument("--tta", action="store_true", help="test-time augmentation: average over flips and scales")
-    parser.add_argument(
+    add("--tta", action="store_true", help="test-time augmentation: average over flips and scales")
+    add(
         "--tile", type=tile_side, default="auto", metavar="PX", help="tile side for large images: pixels, auto or whole"
     )
-    parser.add_argument("--overlap", type=int, metavar="PX", help="overlap of tiles in pixels (default: by tile side)")
+    add("--overlap", type=int, metavar="PX", help="overlap of tiles in pixels (default: by tile side)")
 
 
 def predictor_of(model: str, arguments: argparse.Namespace) -> "Predictor":

@@ -12,48 +12,23 @@ HELP = "convert a checkpoint of another library to a bundle"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `import`."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a file of weights, or a folder with config.json")
-    parser.add_argument("--from", dest="library", required=True, metavar="LIBRARY", help="smp")
-    parser.add_argument("--out", required=True, metavar="FILE", help="bundle to write, FILE.safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
-    parser.add_argument(
-        "--classes",
-        type=comma_list(),
-        default=(),
-        metavar="A,B,...",
-        help="class names in the order of the logits (default: class 0, class 1, ...)",
-    )
-    parser.add_argument(
-        "--encoder", metavar="NAME", help="the encoder's name in LIBRARY (default: that of config.json)"
-    )
-    parser.add_argument(
-        "--dropout", type=float, metavar="RATE", help="spatial dropout rate for further training (default: 0.2)"
-    )
-    parser.add_argument(
-        "--interpolation",
-        metavar="MODE",
-        help="upsampling of the top-down path: nearest or bilinear (default: nearest)",
-    )
-    parser.add_argument(
-        "--mean",
-        type=comma_numbers,
-        default=(),
-        metavar="R,G,B",
-        help="mean that was subtracted from images (default: the encoder's)",
-    )
-    parser.add_argument(
-        "--std",
-        type=comma_numbers,
-        default=(),
-        metavar="R,G,B",
-        help="deviation that they were divided by (default: the encoder's)",
-    )
-    parser.add_argument(
-        "--input-range", type=float, default=1.0, metavar="MAX", help="largest value before --mean: 1 or 255"
-    )
-    parser.add_argument(
-        "--prefix", metavar="TEXT", help="prefix of the tensors' names if FILE holds several networks (default: found)"
-    )
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="a file of weights, or a folder with config.json")
+    add("--from", dest="library", required=True, metavar="LIBRARY", help="smp")
+    add("--out", required=True, metavar="FILE", help="bundle to write, FILE.safetensors")
+    add("--overwrite", action="store_true", help="replace FILE")
+    text = "class names in the order of the logits (default: class 0, class 1, ...)"
+    add("--classes", type=comma_list(), default=(), metavar="A,B,...", help=text)
+    add("--encoder", metavar="NAME", help="the encoder's name in LIBRARY (default: that of config.json)")
+    add("--dropout", type=float, metavar="RATE", help="spatial dropout rate for further training (default: 0.2)")
+    text = "upsampling of the top-down path: nearest or bilinear (default: nearest)"
+    add("--interpolation", metavar="MODE", help=text)
+    text = "mean that was subtracted from images (default: the encoder's)"
+    add("--mean", type=comma_numbers, default=(), metavar="R,G,B", help=text)
+    text = "deviation that they were divided by (default: the encoder's)"
+    add("--std", type=comma_numbers, default=(), metavar="R,G,B", help=text)
+    add("--input-range", type=float, default=1.0, metavar="MAX", help="largest value before --mean: 1 or 255")
+    add("--prefix", metavar="TEXT", help="prefix of the tensors' names if FILE holds several networks (default: found)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,15 +15,13 @@ SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `inspect`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)
-    parser.add_argument(
-        "--augmented",
-        action="store_true",
-        help="also show crops as training sees them, with settings such as data.augment=aerial",
-    )
-    parser.add_argument("--out", metavar="DIR", default="inspection", help="folder for the report")
-    parser.add_argument("--overwrite", action="store_true", help="delete an earlier inspection in DIR")
+    text = "also show crops as training sees them, with settings such as data.augment=aerial"
+    add("--augmented", action="store_true", help=text)
+    add("--out", metavar="DIR", default="inspection", help="folder for the report")
+    add("--overwrite", action="store_true", help="delete an earlier inspection in DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -34,118 +34,58 @@ POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `predict`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="images, folders, globs, lists (.txt, FILE.csv:COLUMN), URLs (s3://, gs://, https://), or - for paths on "
-        "standard input; videos likewise, and live streams (rtsp://, udp://, /dev/video0)",
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
+    text = (
+        "images, folders, globs, lists (.txt, FILE.csv:COLUMN), URLs (s3://, gs://, https://), or - for paths on "
+        "standard input; videos likewise, and live streams (rtsp://, udp://, /dev/video0)"
     )
-    parser.add_argument(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="folder for the results, or the URL of one; a second call goes on there",
+    add("sources", nargs="+", metavar="SOURCE", help=text)
+    text = "folder for the results, or the URL of one; a second call goes on there"
+    add("--out", required=True, metavar="DIR", help=text)
+    text = (
+        f"outputs of each image: {', '.join(OUTPUTS)}; or label formats, each in a folder of its name: "
+        f"{', '.join(LABEL_FORMATS)}; of each video: {', '.join(VIDEO_OUTPUTS)} (default: mask, which is always "
+        "written)"
     )
-    parser.add_argument(
-        "--save",
-        type=comma_list(known=(*OUTPUTS, *VIDEO_OUTPUTS, *LABEL_FORMATS)),
-        default=("mask",),
-        metavar="NAME,NAME,...",
-        help=f"outputs of each image: {', '.join(OUTPUTS)}; or label formats, each in a folder of its name: "
-        f"{', '.join(LABEL_FORMATS)}; of each video: {', '.join(VIDEO_OUTPUTS)} "
-        "(default: mask, which is always written)",
-    )
-    parser.add_argument(
-        "--polygon-format",
-        choices=POLYGON_FORMATS,
-        default="geojson",
-        help="format of --save polygons (default: geojson)",
-    )
+    names = comma_list(known=(*OUTPUTS, *VIDEO_OUTPUTS, *LABEL_FORMATS))
+    add("--save", type=names, default=("mask",), metavar="NAME,NAME,...", help=text)
+    text = "format of --save polygons (default: geojson)"
+    add("--polygon-format", choices=POLYGON_FORMATS, default="geojson", help=text)
     add_simplification(parser)
-    parser.add_argument(
-        "--min-area",
-        type=float,
-        default=0,
-        metavar="PX",
-        help="for --save polygons: merge regions of fewer than PX pixels into the neighbour of the highest "
-        "confidence (default: 0, none)",
-    )
-    parser.add_argument(
-        "--polygon-block",
-        type=int,
-        default=0,
-        metavar="ROWS",
-        help="for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)",
-    )
+    text = "merge regions of fewer than PX pixels into the neighbour of the highest confidence (default: 0, none)"
+    add("--min-area", type=float, default=0, metavar="PX", help=f"for --save polygons: {text}")
+    text = "for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)"
+    add("--polygon-block", type=int, default=0, metavar="ROWS", help=text)
     add_prediction_options(parser)
-    parser.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="only part I of N parts, chosen by name: for several processes and one DIR (default: all)",
-    )
-    parser.add_argument(
-        "--engine", choices=("plain", "ray"), default="plain", help="plain: this process; ray: workers on many machines"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="predict all images again, not only what is missing or has changed"
-    )
+    text = "only part I of N parts, chosen by name: for several processes and one DIR (default: all)"
+    add("--shard", metavar="I/N", help=text)
+    text = "plain: this process; ray: workers on many machines"
+    add("--engine", choices=("plain", "ray"), default="plain", help=text)
+    add("--overwrite", action="store_true", help="predict all images again, not only what is missing or has changed")
     parser.set_defaults(collect="sources")
-    _add_video_options(parser.add_argument_group("videos"))
-    _add_scene_options(parser.add_argument_group("images that do not fit into memory", "written as DIR/NAME_mask.tif"))
-    _add_ray_options(parser.add_argument_group("with --engine ray"))
-
-
-def _add_video_options(videos: argparse._ArgumentGroup) -> None:
-    videos.add_argument("--every", type=int, default=1, metavar="N", help="predict one frame in N")
-    videos.add_argument(
-        "--smooth",
-        type=float,
-        default=0.0,
-        metavar="W",
-        help="weight of the earlier frames in the logits, below 1, against flicker (default: 0.0, off)",
-    )
-    videos.add_argument(
-        "--fps",
-        type=frame_rate,
-        metavar="N",
-        help="frames per second of a folder of frames: 25, 30000/1001 (default: none)",
-    )
-    videos.add_argument(
-        "--seconds", type=float, metavar="S", help="leave live streams after S seconds (default: at Ctrl-C)"
-    )
-
-
-def _add_scene_options(large: argparse._ArgumentGroup) -> None:
-    large.add_argument(
-        "--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest (default: its only one)"
-    )
-    large.add_argument(
-        "--axes", default="", metavar="AXES", help="of a Zarr array without names: yxc, cyx (no default)"
-    )
-    large.add_argument(
-        "--scene-format",
-        dest="format",
-        choices=("geotiff", "zarr"),
-        default="geotiff",
-        help="of labels: NAME_mask.tif or NAME_mask.zarr.zip (default: geotiff)",
-    )
-    large.add_argument("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel (no default)")
-    large.add_argument("--resample", type=float, metavar="M", help="TIFFs at M metres per pixel (default: as they are)")
-    large.add_argument("--scanned-area", action="store_true", help="only the area that a slide says was scanned")
-    large.add_argument(
-        "--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata"
-    )
-
-
-def _add_ray_options(ray: argparse._ArgumentGroup) -> None:
-    ray.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
-    ray.add_argument("--workers", type=worker_range, metavar="MIN:MAX", help="default: as many as there is room for")
-    ray.add_argument("--gpus-per-worker", type=float, metavar="N", help="default: 1, or 0 without GPUs")
-    ray.add_argument(
-        "--ray-timeout", type=float, metavar="MINUTES", help="end if nothing happens for so long (default: 30)"
-    )
+    add = parser.add_argument_group("videos").add_argument
+    add("--every", type=int, default=1, metavar="N", help="predict one frame in N")
+    text = "weight of the earlier frames in the logits, below 1, against flicker (default: 0.0, off)"
+    add("--smooth", type=float, default=0.0, metavar="W", help=text)
+    text = "frames per second of a folder of frames: 25, 30000/1001 (default: none)"
+    add("--fps", type=frame_rate, metavar="N", help=text)
+    add("--seconds", type=float, metavar="S", help="leave live streams after S seconds (default: at Ctrl-C)")
+    text = "written as DIR/NAME_mask.tif"
+    add = parser.add_argument_group("images that do not fit into memory", text).add_argument
+    add("--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest (default: its only one)")
+    add("--axes", default="", metavar="AXES", help="of a Zarr array without names: yxc, cyx (no default)")
+    text = "of labels: NAME_mask.tif or NAME_mask.zarr.zip (default: geotiff)"
+    add("--scene-format", dest="format", choices=("geotiff", "zarr"), default="geotiff", help=text)
+    add("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel (no default)")
+    add("--resample", type=float, metavar="M", help="TIFFs at M metres per pixel (default: as they are)")
+    add("--scanned-area", action="store_true", help="only the area that a slide says was scanned")
+    add("--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata")
+    add = parser.add_argument_group("with --engine ray").add_argument
+    add("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
+    add("--workers", type=worker_range, metavar="MIN:MAX", help="default: as many as there is room for")
+    add("--gpus-per-worker", type=float, metavar="N", help="default: 1, or 0 without GPUs")
+    add("--ray-timeout", type=float, metavar="MINUTES", help="end if nothing happens for so long (default: 30)")
 
 
 def frame_rate(text: str) -> Fraction:

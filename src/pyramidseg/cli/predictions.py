@@ -10,15 +10,12 @@ HELP = "list what predict wrote into DIR, also by several processes: predictions
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `predictions`."""
-    parser.add_argument("action", choices=("merge",), help="merge: write DIR/predictions.json of all images in DIR")
-    parser.add_argument("out", metavar="DIR", help="the --out of predict, a folder or URL")
-    parser.add_argument("--parquet", action="store_true", help="also write DIR/predictions.parquet")
-    parser.add_argument(
-        "--model",
-        default="",
-        metavar="DIGEST",
-        help="where DIR has images of several models, those of this one (default: the only one)",
-    )
+    add = parser.add_argument
+    add("action", choices=("merge",), help="merge: write DIR/predictions.json of all images in DIR")
+    add("out", metavar="DIR", help="the --out of predict, a folder or URL")
+    add("--parquet", action="store_true", help="also write DIR/predictions.parquet")
+    text = "where DIR has images of several models, those of this one (default: the only one)"
+    add("--model", default="", metavar="DIGEST", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,10 +16,9 @@ OPTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `pretrain`."""
-    parser.add_argument(
-        "folder", metavar="IMAGE_FOLDERS", help="FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/..."
-    )
-    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
+    add = parser.add_argument
+    add("folder", metavar="IMAGE_FOLDERS", help="FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/...")
+    add("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
     add_run_options(parser)
     add_setting_options(parser, OPTIONS)
 

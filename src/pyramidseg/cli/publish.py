@@ -11,13 +11,12 @@ HELP = "publish a bundle with a model card on the Hugging Face hub"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `publish`."""
-    parser.add_argument("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
-    parser.add_argument("url", metavar="hf://OWNER/NAME", help="repository, which is created if it does not exist")
-    parser.add_argument(
-        "--license", metavar="ID", help="identifier of the hub, such as apache-2.0 or other (no default)"
-    )
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--overwrite", action="store_true", help="replace a README.md that pyramidseg has not written")
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
+    add("url", metavar="hf://OWNER/NAME", help="repository, which is created if it does not exist")
+    add("--license", metavar="ID", help="identifier of the hub, such as apache-2.0 or other (no default)")
+    add("--private", action="store_true", help="make a new repository private")
+    add("--overwrite", action="store_true", help="replace a README.md that pyramidseg has not written")
 
 
 def run(arguments: argparse.Namespace) -> int:

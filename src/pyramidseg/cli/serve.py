@@ -25,47 +25,23 @@ TOKEN_VARIABLE = "PYRAMIDSEG_TOKEN"  # noqa: S105 - the name of a variable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `serve`."""
-    parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="bundles or exported files, PATH, URL or NAME=PATH; RUN/best.safetensors is named RUN",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines")
-    parser.add_argument("--port", type=int, default=8000, help="0 chooses a free one")
-    parser.add_argument(
-        "--token", help=f"that requests need (default: ${TOKEN_VARIABLE}); required beyond this machine"
-    )
-    parser.add_argument("--ssl-certfile", metavar="FILE", help="certificate in PEM, for https (default: plain http)")
-    parser.add_argument("--ssl-keyfile", metavar="FILE", help="its private key (default: in the certificate's file)")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes that read images and compute, for each model; 0 uses threads of the server's own process",
-    )
-    parser.add_argument(
-        "--inexact-batches",
-        action="store_true",
-        help="batch images even where the runtime rounds differently in batches, as torch does",
-    )
-    parser.add_argument(
-        "--allow-url",
-        type=comma_list(),
-        default=(),
-        metavar="PREFIX,...",
-        help="fetch images that clients name by URL below these: https://host/folder (default: none)",
-    )
-    parser.add_argument(
-        "--train-after",
-        type=int,
-        metavar="N",
-        help="train again after N new annotations of Label Studio (default: never)",
-    )
-    parser.add_argument(
-        "--train-in", metavar="DIR", help="folder of these trainings, which may hold a config.yaml (no default)"
-    )
+    add = parser.add_argument
+    text = "bundles or exported files, PATH, URL or NAME=PATH; RUN/best.safetensors is named RUN"
+    add("models", nargs="+", metavar="MODEL", help=text)
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines")
+    add("--port", type=int, default=8000, help="0 chooses a free one")
+    add("--token", help=f"that requests need (default: ${TOKEN_VARIABLE}); required beyond this machine")
+    add("--ssl-certfile", metavar="FILE", help="certificate in PEM, for https (default: plain http)")
+    add("--ssl-keyfile", metavar="FILE", help="its private key (default: in the certificate's file)")
+    text = "processes that read images and compute, for each model; 0 uses threads of the server's own process"
+    add("--workers", type=int, default=1, metavar="N", help=text)
+    text = "batch images even where the runtime rounds differently in batches, as torch does"
+    add("--inexact-batches", action="store_true", help=text)
+    text = "fetch images that clients name by URL below these: https://host/folder (default: none)"
+    add("--allow-url", type=comma_list(), default=(), metavar="PREFIX,...", help=text)
+    text = "train again after N new annotations of Label Studio (default: never)"
+    add("--train-after", type=int, metavar="N", help=text)
+    add("--train-in", metavar="DIR", help="folder of these trainings, which may hold a config.yaml (no default)")
     add_prediction_options(parser, batch_size=False)
     limits = parser.add_argument_group("limits")
     for limit in fields(Limits):

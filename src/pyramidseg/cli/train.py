@@ -21,25 +21,16 @@ OPTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train`."""
-    parser.add_argument("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
-    parser.add_argument(
-        "--out", metavar="RUN", help="folder of the run; must not exist (no default; only --dry-run works without)"
-    )
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
+    add("--out", metavar="RUN", help="folder of the run; must not exist (no default; only --dry-run works without)")
     add_run_options(parser)
-    parser.add_argument(
-        "--reset-head", action="store_true", help="with --weights: start the classifier from random weights"
-    )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        metavar="K",
-        help="cross-validation: K runs, each scored on another part, and one on all (default: one run)",
-    )
-    parser.add_argument("--auto", action="store_true", help="choose settings that are not given by dataset and machine")
-    parser.add_argument("--minutes", type=float, metavar="M", help="with --auto: time of the whole run (default: any)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop"
-    )
+    add("--reset-head", action="store_true", help="with --weights: start the classifier from random weights")
+    text = "cross-validation: K runs, each scored on another part, and one on all (default: one run)"
+    add("--folds", type=int, metavar="K", help=text)
+    add("--auto", action="store_true", help="choose settings that are not given by dataset and machine")
+    add("--minutes", type=float, metavar="M", help="with --auto: time of the whole run (default: any)")
+    add("--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop")
     add_setting_options(parser, OPTIONS)
 
 

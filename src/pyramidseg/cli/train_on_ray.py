@@ -14,16 +14,15 @@ HELP = "train in several processes on a Ray cluster, as torchrun does, and go on
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `ray-train`: those of `train`, and of Ray."""
+    add = parser.add_argument
     train.add_arguments(parser)
     for action in parser._actions:
         if action.dest in ("overwrite", "folds", "auto", "minutes"):  # refused, with a line that says so
             action.help = argparse.SUPPRESS
-    parser.add_argument("--processes", type=int, required=True, metavar="N", help="the result is that of N processes")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processors of each process")
-    parser.add_argument(
-        "--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)"
-    )
-    parser.add_argument("--max-failures", type=int, default=3, metavar="N", help="how often all processes start again")
+    add("--processes", type=int, required=True, metavar="N", help="the result is that of N processes")
+    add("--threads", type=int, default=1, metavar="N", help="processors of each process")
+    add("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
+    add("--max-failures", type=int, default=3, metavar="N", help="how often all processes start again")
 
 
 def run(arguments: argparse.Namespace) -> int:
