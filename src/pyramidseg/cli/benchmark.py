@@ -1,12 +1,10 @@
-"""pyramidseg benchmark: how fast a model predicts on this machine."""
+"""benchmark: measure latency, throughput and memory of a model by backend."""
 
 import argparse
 from pathlib import Path
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import comma_list, image_size, values_of
-
-HELP = "measure latency, throughput and memory of a model by backend"
 
 BACKENDS = ("torch", "torch-compiled", "torch-exported", "onnxruntime", "openvino")
 

@@ -1,11 +1,9 @@
-"""pyramidseg convert: a dataset in another format."""
+"""convert: write a dataset in another format."""
 
 import argparse
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings, add_simplification, values_of
-
-HELP = "write a dataset in another format"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""pyramidseg demo: draw scenes, train on them, evaluate, predict and report, in one command."""
+"""demo: draw street scenes, train on them, evaluate, predict and report."""
 
 import argparse
 import shlex
@@ -6,8 +6,6 @@ from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.text import show
-
-HELP = "draw street scenes, train on them, evaluate, predict and report"
 
 TRAIN_SCENES, VAL_SCENES, NEW_SCENES = 600, 60, 6
 EPOCHS = 4

@@ -1,4 +1,4 @@
-"""pyramidseg describe: the structure of a model, level by level."""
+"""describe: print levels, shapes, parameters and GMAC of a bundle or an encoder."""
 
 import argparse
 from pathlib import Path
@@ -10,8 +10,6 @@ from pyramidseg.cli.flags import image_size
 
 if TYPE_CHECKING:
     from pyramidseg.model.segmenter import Segmenter
-
-HELP = "print levels, shapes, parameters and GMAC of a bundle, an exported file or an encoder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

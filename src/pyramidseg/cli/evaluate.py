@@ -1,12 +1,10 @@
-"""pyramidseg evaluate: scores of a model on a labelled split."""
+"""evaluate: score a model on a labelled dataset."""
 
 import argparse
 from pathlib import Path
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import add_prediction_options, add_reading_settings, values_of
-
-HELP = "score a model on a labelled dataset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

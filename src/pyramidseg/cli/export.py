@@ -1,4 +1,4 @@
-"""pyramidseg export: convert a bundle for another runtime, and compare the predictions of both."""
+"""export: convert a bundle for ONNX Runtime, OpenVINO, torch.export, browsers or phones, if the predictions agree."""
 
 import argparse
 import logging
@@ -9,8 +9,6 @@ from pyramidseg.base.text import show
 from pyramidseg.cli.flags import FINDINGS, add_as_written, add_reading_settings, image_size, values_of
 
 logger = logging.getLogger(__name__)
-
-HELP = "convert a bundle for ONNX Runtime, OpenVINO, torch.export, browsers or phones, if the predictions agree"
 
 FORMATS = ("onnx", "openvino", "torch", "executorch", "litert", "coreml", "or web")
 

@@ -1,12 +1,13 @@
 """Parsers and flags that several commands share; nothing heavy is imported here."""
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from pyramidseg.base.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from pyramidseg.base.config import Config
     from pyramidseg.predict.predictor import Predictor
     from pyramidseg.predict.tile_planner import TilePx
 
@@ -60,14 +61,11 @@ class DefaultsFormatter(argparse.HelpFormatter):
 
 def add_simplification(parser: argparse.ArgumentParser) -> None:
     """`--simplify` for outlines."""
-    parser.add_argument(
-        "--simplify",
-        type=float,
-        default=0,
-        metavar="PX",
-        help="leave out corners of outlines that are at most PX pixels from the new one; neighbours keep their common "
-        "border, and the number of pixels that change is printed (default: 0, exact)",
+    text = (
+        "leave out corners of outlines that are at most PX pixels from the new one; neighbours keep their common "
+        "border, and the number of pixels that change is printed (default: 0, exact)"
     )
+    parser.add_argument("--simplify", type=float, default=0, metavar="PX", help=text)
 
 
 def comma_list(*, known: Iterable[str] = ()) -> Callable[[str], tuple[str, ...]]:
@@ -129,9 +127,7 @@ class SettingOption(NamedTuple):
     default: str
 
 
-SettingOptions = Mapping[str, SettingOption]
-
-SETTING_OPTIONS: SettingOptions = {
+SETTING_OPTIONS = {
     "encoder": SettingOption("model.encoder", "encoder family (resnet, efficientnet) or full timm name", "resnet"),
     "encoder-depth": SettingOption(
         "model.encoder_depth", "18, 34, 50, 101, 152 for resnet; 0 to 7 for efficientnet", "34 and 0"
@@ -155,24 +151,22 @@ SETTING_OPTIONS: SettingOptions = {
 """Frequent settings by option; all others are reachable as `section.key=value`."""
 
 
-def add_setting_options(parser: argparse.ArgumentParser, options: SettingOptions) -> None:
+def add_setting_options(parser: argparse.ArgumentParser, options: Mapping[str, SettingOption]) -> None:
     """Add options for settings, and the positional `section.key=value`."""
-    parser.add_argument(
-        "settings", nargs="*", default=[], metavar="section.key=value", help="any setting; pyramidseg config lists them"
-    )
+    text = "any setting; pyramidseg config lists them"
+    parser.add_argument("settings", nargs="*", default=[], metavar="section.key=value", help=text)
     for name, option in options.items():
         text = f"{option.help} (default: {option.default})"
         parser.add_argument(f"--{name}", dest=option.setting, metavar=name.rpartition("-")[2].upper(), help=text)
     parser.set_defaults(collect="settings")
 
 
-def given_settings(arguments: argparse.Namespace, options: SettingOptions) -> dict[str, str]:
-    """Settings given as options or as `section.key=value`, which takes precedence."""
-    from pyramidseg.base.overrides import parse_override
+def config_of(arguments: argparse.Namespace) -> "Config":
+    """The settings of the file --config, of options and of `section.key=value`; the last one given counts."""
+    from pyramidseg.base.overrides import load_config, parse_override
 
-    by_option = {option.setting: getattr(arguments, option.setting) for option in options.values()}
-    given = {setting: value for setting, value in by_option.items() if value is not None}
-    return given | dict(parse_override(text) for text in arguments.settings)
+    by_option = {name: value for name, value in vars(arguments).items() if "." in name and value is not None}
+    return load_config(arguments.config, by_option | dict(map(parse_override, arguments.settings)))
 
 
 # Groups of options.
@@ -191,21 +185,31 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="delete the run in RUN and start again")
 
 
+def add_study_arguments(parser: argparse.ArgumentParser, seeds: str, *, own: Sequence[str] = ()) -> None:
+    """Dataset, folder, number and budget of the runs of a study, and settings except those that are its `own`."""
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
+    add("--out", required=True, metavar="DIR", help="folder of the study; an interrupted one is continued")
+    add_config_option(parser)
+    add("--seeds", type=int, default=1, metavar="N", help=seeds)
+    budget = "budget of each run in"
+    add("--epochs", type=int, metavar="N", help=f"{budget} epochs (no default: give this or --minutes)")
+    add("--minutes", type=float, metavar="M", help=f"{budget} minutes of training on this machine (no default)")
+    own = (*own, "epochs", "seed")
+    add_setting_options(parser, {name: option for name, option in SETTING_OPTIONS.items() if name not in own})
+
+
 def add_reading_settings(parser: argparse.ArgumentParser) -> None:
     """The positional settings of the commands that read a dataset without training."""
-    parser.add_argument(
-        "settings", nargs="*", default=[], metavar="data.key=value", help="how the data is read: data.ignore=255"
-    )
+    text = "how the data is read: data.ignore=255"
+    parser.add_argument("settings", nargs="*", default=[], metavar="data.key=value", help=text)
     parser.set_defaults(collect="settings")
 
 
 def add_as_written(parser: argparse.ArgumentParser) -> None:
     """The option that switches the composed decoder off."""
-    parser.add_argument(
-        "--as-written",
-        action="store_true",
-        help="compute every layer of the decoder, instead of fewer operations with equal results",
-    )
+    text = "compute every layer of the decoder, instead of fewer operations with equal results"
+    parser.add_argument("--as-written", action="store_true", help=text)
 
 
 def add_prediction_options(parser: argparse.ArgumentParser, *, batch_size: bool = True) -> None:
@@ -219,9 +223,8 @@ def add_prediction_options(parser: argparse.ArgumentParser, *, batch_size: bool 
         parser.add_argument("--batch-size", type=int, default=4, metavar="N", help=text)
     add_as_written(parser)
     add("--tta", action="store_true", help="test-time augmentation: average over flips and scales")
-    add(
-        "--tile", type=tile_side, default="auto", metavar="PX", help="tile side for large images: pixels, auto or whole"
-    )
+    text = "tile side for large images: pixels, auto or whole"
+    add("--tile", type=tile_side, default="auto", metavar="PX", help=text)
     add("--overlap", type=int, metavar="PX", help="overlap of tiles in pixels (default: by tile side)")
 
 

@@ -1,4 +1,4 @@
-"""pyramidseg import: convert a checkpoint of another library to a bundle."""
+"""import: convert a checkpoint of another library to a bundle."""
 
 import argparse
 from pathlib import Path
@@ -6,8 +6,6 @@ from pathlib import Path
 from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import comma_list, comma_numbers, values_of
-
-HELP = "convert a checkpoint of another library to a bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""pyramidseg inspect: all defects of a dataset, its statistics, and a proposed dataset.yaml."""
+"""inspect: find all defects of a dataset: write a report and a proposed dataset.yaml to DIR."""
 
 import argparse
 from dataclasses import replace
@@ -6,8 +6,6 @@ from pathlib import Path
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import FINDINGS, add_reading_settings
-
-HELP = "find all defects of a dataset: write a report and a proposed dataset.yaml to DIR"
 
 SHOWN = 10
 """Printed defects of one kind."""

@@ -31,7 +31,7 @@ COMMANDS = {
         *("export", "import", "compare", "curve", "serve", "publish", "benchmark", "describe", "config"),
     )
 }
-"""Module by command; each has `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
+"""Module by command; each has `add_arguments(parser)`, `run(arguments) -> exit status`, and its help as docstring."""
 
 WITHOUT_TORCH = ("inspect", "convert", "config", "serve")
 """Commands that do not need torch, or import it themselves."""
@@ -149,7 +149,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     commands = {}
     for name, module in COMMANDS.items():
-        command = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+        summary = (module.__doc__ or "").partition(": ")[2].rstrip(".")
+        command = subparsers.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         verbosity = command.add_mutually_exclusive_group()
         verbosity.add_argument("-v", "--verbose", action="store_true", help="also show debug messages")

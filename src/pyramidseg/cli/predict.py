@@ -1,4 +1,4 @@
-"""pyramidseg predict: label maps of files, folders and globs."""
+"""predict: segment images: write a label map for each to DIR."""
 
 import argparse
 import logging
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pyramidseg.predict.ray_engine import RayEngine
 
 logger = logging.getLogger(__name__)
-
-HELP = "segment images: write a label map for each to DIR"
 
 OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff", "polygons")
 VIDEO_OUTPUTS = ("mask", "video", "frames", "shares", "plot")

@@ -1,11 +1,9 @@
-"""pyramidseg predictions merge: predictions.json from the ledger of an output folder."""
+"""predictions: list what predict wrote into DIR, also by several processes: predictions.json, Parquet."""
 
 import argparse
 
 from pyramidseg.base.text import show
 from pyramidseg.cli.flags import FINDINGS
-
-HELP = "list what predict wrote into DIR, also by several processes: predictions.json, Parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,11 +1,9 @@
-"""pyramidseg pretrain: an encoder with its fully connected layer, from folders of images by class."""
+"""pretrain: pretrain an encoder as an image classifier, for --encoder-weights."""
 
 import argparse
 from pathlib import Path
 
-from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, given_settings
-
-HELP = "pretrain an encoder as an image classifier, for --encoder-weights"
+from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, config_of
 
 OPTIONS = {
     **{name: option for name, option in SETTING_OPTIONS.items() if name != "weights"},
@@ -16,23 +14,22 @@ OPTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `pretrain`."""
-    add = parser.add_argument
-    add("folder", metavar="IMAGE_FOLDERS", help="FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/...")
-    add("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
+    parser.add_argument(
+        "folder", metavar="IMAGE_FOLDERS", help="FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/..."
+    )
+    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
     add_run_options(parser)
     add_setting_options(parser, OPTIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train a classifier."""
-    from pyramidseg.base.overrides import load_config
     from pyramidseg.pretrain.classification_task import prepare_classification
     from pyramidseg.training.loop import fit
 
-    config = load_config(arguments.config, given_settings(arguments, OPTIONS))
     folder = Path(arguments.folder)
     fit(
-        config,
+        config_of(arguments),
         lambda resolved, initial: prepare_classification(resolved, folder, initial),
         out=Path(arguments.out),
         resume=arguments.resume,

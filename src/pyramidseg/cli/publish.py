@@ -1,12 +1,10 @@
-"""pyramidseg publish: a bundle and its model card on the Hugging Face hub."""
+"""publish: publish a bundle with a model card on the Hugging Face hub."""
 
 import argparse
 import sys
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
-
-HELP = "publish a bundle with a model card on the Hugging Face hub"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

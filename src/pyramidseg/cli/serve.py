@@ -1,4 +1,4 @@
-"""pyramidseg serve: models behind HTTP."""
+"""serve: answer requests over HTTP: plain, Open Inference Protocol, Label Studio."""
 
 import argparse
 import os
@@ -17,8 +17,6 @@ from pyramidseg.serve.limits import Limits, is_loopback
 
 if TYPE_CHECKING:
     from pyramidseg.serve.label_training import LabelTraining
-
-HELP = "answer requests over HTTP: plain, Open Inference Protocol, Label Studio"
 
 TOKEN_VARIABLE = "PYRAMIDSEG_TOKEN"  # noqa: S105 - the name of a variable
 

@@ -1,10 +1,8 @@
-"""pyramidseg config: every setting with its default and meaning, as YAML."""
+"""config: print every setting with its default and meaning, as YAML for --config."""
 
 import argparse
 
 from pyramidseg.base.text import show
-
-HELP = "print every setting with its default and meaning, as YAML for --config"
 
 HEADER = """\
 # All settings of pyramidseg with their defaults. Save this, remove the "# " in front of the settings to change, edit

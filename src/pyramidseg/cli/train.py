@@ -1,4 +1,4 @@
-"""pyramidseg train: from a dataset to a run folder."""
+"""train: train on a dataset: write model, figures and report to RUN."""
 
 import argparse
 from pathlib import Path
@@ -6,17 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, given_settings
+from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, config_of
 
 if TYPE_CHECKING:
     from pyramidseg.base.config import Config
-
-HELP = "train on a dataset: write model, figures and report to RUN"
-
-OPTIONS = {
-    **SETTING_OPTIONS,
-    "unlabeled": SettingOption("data.unlabeled", "folder of images without masks to learn from too", "none"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,27 +18,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add("--out", metavar="RUN", help="folder of the run; must not exist (no default; only --dry-run works without)")
     add_run_options(parser)
-    add("--reset-head", action="store_true", help="with --weights: start the classifier from random weights")
+    text = "with --weights: start the classifier from random weights"
+    add("--reset-head", dest="train.reset_head", action="store_const", const=True, help=text)
     text = "cross-validation: K runs, each scored on another part, and one on all (default: one run)"
     add("--folds", type=int, metavar="K", help=text)
     add("--auto", action="store_true", help="choose settings that are not given by dataset and machine")
     add("--minutes", type=float, metavar="M", help="with --auto: time of the whole run (default: any)")
     add("--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop")
-    add_setting_options(parser, OPTIONS)
+    unlabeled = SettingOption("data.unlabeled", "folder of images without masks to learn from too", "none")
+    add_setting_options(parser, {**SETTING_OPTIONS, "unlabeled": unlabeled})
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or only check."""
     from pyramidseg.base.output_lock import locked
-    from pyramidseg.base.overrides import load_config
     from pyramidseg.training.auto_plan import plan_minutes
     from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation
     from pyramidseg.training.run_folder import open_run, with_precision
 
-    overrides = given_settings(arguments, OPTIONS)
-    if arguments.reset_head:
-        overrides["train.reset_head"] = "true"
-    config = load_config(arguments.config, overrides)
+    config = config_of(arguments)
     out = None if arguments.out is None else Path(arguments.out)
     if out is None and (not arguments.dry_run or arguments.resume or arguments.overwrite):
         raise ConfigError("--out RUN is required (except with --dry-run alone): name the folder of the run")

@@ -1,4 +1,4 @@
-"""pyramidseg ray-train: `train` in several processes that Ray Train starts, and starts again where one was lost."""
+"""ray-train: train in several processes on a Ray cluster, as torchrun does, and go on where one is lost."""
 
 import argparse
 import os
@@ -8,8 +8,6 @@ from typing import Any
 
 from pyramidseg.base.errors import ConfigError, PyramidSegError, import_extra
 from pyramidseg.cli import train
-
-HELP = "train in several processes on a Ray cluster, as torchrun does, and go on where one is lost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
