@@ -16,69 +16,46 @@ from pyramidseg.base.version import __version__
 
 if TYPE_CHECKING:
     from pyramidseg.base.classes import Classes as Classes
-    from pyramidseg.base.config import Config as Config
-    from pyramidseg.base.config import DataConfig as DataConfig
-    from pyramidseg.base.config import ModelConfig as ModelConfig
-    from pyramidseg.base.defects import Defect as Defect
-    from pyramidseg.base.defects import DefectError as DefectError
-    from pyramidseg.base.defects import DefectKind as DefectKind
-    from pyramidseg.base.errors import ConfigError as ConfigError
-    from pyramidseg.base.errors import DataError as DataError
-    from pyramidseg.base.errors import DeviceError as DeviceError
-    from pyramidseg.base.errors import MissingExtra as MissingExtra
-    from pyramidseg.base.errors import OutOfMemory as OutOfMemory
-    from pyramidseg.base.errors import OutputError as OutputError
-    from pyramidseg.base.errors import PyramidSegError as PyramidSegError
-    from pyramidseg.base.errors import TrainingError as TrainingError
-    from pyramidseg.base.errors import WeightsError as WeightsError
-    from pyramidseg.base.log import Progress as Progress
-    from pyramidseg.base.log import configure_logging as configure_logging
+    from pyramidseg.base.config import Config as Config, DataConfig as DataConfig, ModelConfig as ModelConfig
+    from pyramidseg.base.defects import Defect as Defect, DefectError as DefectError, DefectKind as DefectKind
+    from pyramidseg.base.errors import ConfigError as ConfigError, DataError as DataError, DeviceError as DeviceError
+    from pyramidseg.base.errors import MissingExtra as MissingExtra, OutOfMemory as OutOfMemory
+    from pyramidseg.base.errors import OutputError as OutputError, PyramidSegError as PyramidSegError
+    from pyramidseg.base.errors import TrainingError as TrainingError, WeightsError as WeightsError
+    from pyramidseg.base.log import Progress as Progress, configure_logging as configure_logging
     from pyramidseg.base.log import report_progress as report_progress
-    from pyramidseg.base.overrides import load_config as load_config
-    from pyramidseg.base.overrides import make_config as make_config
+    from pyramidseg.base.overrides import load_config as load_config, make_config as make_config
     from pyramidseg.data.from_records import dataset_from_records as dataset_from_records
-    from pyramidseg.data.records import Dataset as Dataset
-    from pyramidseg.data.records import Record as Record
-    from pyramidseg.evaluation.metrics import ClassMetrics as ClassMetrics
-    from pyramidseg.evaluation.metrics import ImageScore as ImageScore
-    from pyramidseg.evaluation.metrics import Metrics as Metrics
+    from pyramidseg.data.records import Dataset as Dataset, Record as Record
+    from pyramidseg.evaluation.metrics import ClassMetrics as ClassMetrics, ImageScore as ImageScore, Metrics as Metrics
     from pyramidseg.evaluation.metrics import Scores as Scores
     from pyramidseg.evaluation.scoring import evaluate as evaluate
-    from pyramidseg.export.export_model import Export as Export
-    from pyramidseg.export.export_model import export_model as export_model
+    from pyramidseg.export.export_model import Export as Export, export_model as export_model
     from pyramidseg.export.parity import Parity as Parity
     from pyramidseg.export.publish_model import publish_model as publish_model
-    from pyramidseg.formats.convert_dataset import Conversion as Conversion
-    from pyramidseg.formats.convert_dataset import convert_dataset as convert_dataset
+    from pyramidseg.formats.convert_dataset import Conversion as Conversion, convert_dataset as convert_dataset
     from pyramidseg.formats.open_dataset import open_dataset as open_dataset
     from pyramidseg.images.scene import SceneOptions as SceneOptions
-    from pyramidseg.inspection.inspect_dataset import Inspection as Inspection
-    from pyramidseg.inspection.inspect_dataset import inspect_dataset as inspect_dataset
+    from pyramidseg.inspection.inspect_dataset import Inspection as Inspection, inspect_dataset as inspect_dataset
     from pyramidseg.model.imports import import_checkpoint as import_checkpoint
     from pyramidseg.model.imports.foreign_checkpoint import ImportedModel as ImportedModel
     from pyramidseg.model.imports.foreign_checkpoint import ImportOptions as ImportOptions
-    from pyramidseg.model.segmenter import Segmenter as Segmenter
-    from pyramidseg.model.segmenter import create_model as create_model
+    from pyramidseg.model.segmenter import Segmenter as Segmenter, create_model as create_model
     from pyramidseg.model.segmenter import load_model as load_model
     from pyramidseg.predict.outputs.polygon_layers import PolygonOptions as PolygonOptions
     from pyramidseg.predict.predict_files import predict_files as predict_files
     from pyramidseg.predict.predict_videos import VideoOptions as VideoOptions
-    from pyramidseg.predict.predictor import PredictionResult as PredictionResult
-    from pyramidseg.predict.predictor import Predictor as Predictor
+    from pyramidseg.predict.predictor import PredictionResult as PredictionResult, Predictor as Predictor
     from pyramidseg.predict.segmentation import Segmentation as Segmentation
     from pyramidseg.predict.summary_file import PredictionSummary as PredictionSummary
     from pyramidseg.predict.summary_file import merge_predictions as merge_predictions
     from pyramidseg.serve.client import Client as Client
     from pyramidseg.studies.benchmark_model import benchmark_model as benchmark_model
     from pyramidseg.studies.benchmark_results import BenchmarkResult as BenchmarkResult
-    from pyramidseg.studies.comparison import Comparison as Comparison
-    from pyramidseg.studies.comparison import compare_encoders as compare_encoders
-    from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation
-    from pyramidseg.studies.cross_validation import cross_validate as cross_validate
-    from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve
-    from pyramidseg.studies.learning_curve import label_curve as label_curve
-    from pyramidseg.training.loop import Run as Run
-    from pyramidseg.training.loop import train as train
+    from pyramidseg.studies.comparison import Comparison as Comparison, compare_encoders as compare_encoders
+    from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
+    from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve, label_curve as label_curve
+    from pyramidseg.training.loop import Run as Run, train as train
 
 _NAMES = {
     "base.classes": "Classes",
