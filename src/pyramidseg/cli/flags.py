@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from pyramidseg.base.errors import ConfigError, nearest
 
@@ -119,45 +119,34 @@ def values_of(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names}
 
 
-class SettingOption(NamedTuple):
-    """An option for one setting, with its help and its default as text."""
-
-    setting: str
-    help: str
-    default: str
-
+RATES = "by optimizer: muon 3e-3 (auto, pretrained: 6e-3), adamw 1e-3, sgd 2e-2"
 
 SETTING_OPTIONS = {
-    "encoder": SettingOption("model.encoder", "encoder family (resnet, efficientnet) or full timm name", "resnet"),
-    "encoder-depth": SettingOption(
-        "model.encoder_depth", "18, 34, 50, 101, 152 for resnet; 0 to 7 for efficientnet", "34 and 0"
-    ),
-    "encoder-weights": SettingOption(
-        "model.encoder_weights", "weights of the encoder: imagenet, none, a timm tag, or a file", "imagenet"
-    ),
-    "weights": SettingOption("model.weights", "weights of the whole network: random, or a bundle", "random"),
-    "dropout": SettingOption("model.dropout", "spatial dropout rate, from 0 to below 1", "0.2"),
-    "epochs": SettingOption("train.epochs", "passes over the training images", "50"),
-    "batch-size": SettingOption("train.batch_size", "crops in a batch on each process", "4"),
-    "crop": SettingOption("data.crop", "crop in pixels: 320, or 256x512 for height x width", "320"),
-    "lr": SettingOption(
-        "optim.lr", "peak learning rate", "by optimizer: muon 3e-3 (auto, pretrained: 6e-3), adamw 1e-3, sgd 2e-2"
-    ),
-    "seed": SettingOption("train.seed", "seed of everything random", "0"),
-    "device": SettingOption("train.device", "auto, cpu, cuda, cuda:N or mps", "auto"),
-    "precision": SettingOption("train.precision", "auto, fp32, bf16, fp16 or fp64", "auto"),
-    "workers": SettingOption("data.workers", "processes that load images", "1 to train on a CPU, up to 8 for a GPU"),
+    "encoder": ("model.encoder", "encoder family (resnet, efficientnet) or full timm name", "resnet"),
+    "encoder-depth": ("model.encoder_depth", "18, 34, 50, 101, 152 for resnet; 0 to 7 for efficientnet", "34 and 0"),
+    "encoder-weights": ("model.encoder_weights", "initial ones: imagenet, none, a timm tag, or a file", "imagenet"),
+    "weights": ("model.weights", "weights of the whole network: random, or a bundle", "random"),
+    "dropout": ("model.dropout", "spatial dropout rate, from 0 to below 1", "0.2"),
+    "epochs": ("train.epochs", "passes over the training images", "50"),
+    "batch-size": ("train.batch_size", "crops in a batch on each process", "4"),
+    "crop": ("data.crop", "crop in pixels: 320, or 256x512 for height x width", "320"),
+    "lr": ("optim.lr", "peak learning rate", RATES),
+    "seed": ("train.seed", "seed of everything random", "0"),
+    "device": ("train.device", "auto, cpu, cuda, cuda:N or mps", "auto"),
+    "precision": ("train.precision", "auto, fp32, bf16, fp16 or fp64", "auto"),
+    "workers": ("data.workers", "processes that load images", "1 to train on a CPU, up to 8 for a GPU"),
 }
-"""Frequent settings by option; all others are reachable as `section.key=value`."""
+"""Setting, help, and default as text of the options for frequent settings; all are reachable as `section.key=value`."""
 
 
-def add_setting_options(parser: argparse.ArgumentParser, options: Mapping[str, SettingOption]) -> None:
-    """Add options for settings, and the positional `section.key=value`."""
+def add_setting_options(parser: argparse.ArgumentParser, options: Mapping[str, tuple[str, str, str]]) -> None:
+    """`--config`, options for settings, and the positional `section.key=value`."""
     text = "any setting; pyramidseg config lists them"
     parser.add_argument("settings", nargs="*", default=[], metavar="section.key=value", help=text)
-    for name, option in options.items():
-        text = f"{option.help} (default: {option.default})"
-        parser.add_argument(f"--{name}", dest=option.setting, metavar=name.rpartition("-")[2].upper(), help=text)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings (default: none); see pyramidseg config")
+    for name, (setting, text, default) in options.items():
+        metavar = name.rpartition("-")[2].upper()
+        parser.add_argument(f"--{name}", dest=setting, metavar=metavar, help=f"{text} (default: {default})")
     parser.set_defaults(collect="settings")
 
 
@@ -172,17 +161,10 @@ def config_of(arguments: argparse.Namespace) -> "Config":
 # Groups of options.
 
 
-def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """`--config` of the commands that train."""
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings (default: none); see pyramidseg config")
-
-
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of the commands that train one run."""
-    add = parser.add_argument
-    add_config_option(parser)
-    add("--resume", action="store_true", help="continue the run in RUN from its last checkpoint")
-    add("--overwrite", action="store_true", help="delete the run in RUN and start again")
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN from its last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run in RUN and start again")
 
 
 def add_study_arguments(parser: argparse.ArgumentParser, seeds: str, *, own: Sequence[str] = ()) -> None:
@@ -190,7 +172,6 @@ def add_study_arguments(parser: argparse.ArgumentParser, seeds: str, *, own: Seq
     add = parser.add_argument
     add("dataset", metavar="DATASET", help="a folder in a known layout, or a YAML file")
     add("--out", required=True, metavar="DIR", help="folder of the study; an interrupted one is continued")
-    add_config_option(parser)
     add("--seeds", type=int, default=1, metavar="N", help=seeds)
     budget = "budget of each run in"
     add("--epochs", type=int, metavar="N", help=f"{budget} epochs (no default: give this or --minutes)")

@@ -3,20 +3,19 @@
 import argparse
 from pathlib import Path
 
-from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, config_of
+from pyramidseg.cli.flags import SETTING_OPTIONS, add_run_options, add_setting_options, config_of
 
 OPTIONS = {
     **{name: option for name, option in SETTING_OPTIONS.items() if name != "weights"},
-    "encoder-weights": SettingOption("model.encoder_weights", "none, imagenet, a timm tag, or a file", "none"),
-    "dropout": SettingOption("model.dropout", "dropout rate before the fully connected layer, from 0 to below 1", "0"),
+    "encoder-weights": ("model.encoder_weights", "none, imagenet, a timm tag, or a file", "none"),
+    "dropout": ("model.dropout", "dropout rate before the fully connected layer, from 0 to below 1", "0"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `pretrain`."""
-    parser.add_argument(
-        "folder", metavar="IMAGE_FOLDERS", help="FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/..."
-    )
+    text = "FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/..."
+    parser.add_argument("folder", metavar="IMAGE_FOLDERS", help=text)
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run; must not exist")
     add_run_options(parser)
     add_setting_options(parser, OPTIONS)

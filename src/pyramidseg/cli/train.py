@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import SETTING_OPTIONS, SettingOption, add_run_options, add_setting_options, config_of
+from pyramidseg.cli.flags import SETTING_OPTIONS, add_run_options, add_setting_options, config_of
 
 if TYPE_CHECKING:
     from pyramidseg.base.config import Config
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--auto", action="store_true", help="choose settings that are not given by dataset and machine")
     add("--minutes", type=float, metavar="M", help="with --auto: time of the whole run (default: any)")
     add("--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop")
-    unlabeled = SettingOption("data.unlabeled", "folder of images without masks to learn from too", "none")
+    unlabeled = ("data.unlabeled", "folder of images without masks to learn from too", "none")
     add_setting_options(parser, {**SETTING_OPTIONS, "unlabeled": unlabeled})
 
 
