@@ -1,6 +1,6 @@
 """What tests of imported checkpoints share."""
 
-from pyramidseg.model.imports import import_checkpoint
+from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 
 

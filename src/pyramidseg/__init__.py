@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from pyramidseg.formats.open_dataset import open_dataset as open_dataset
     from pyramidseg.images.scene import SceneOptions as SceneOptions
     from pyramidseg.inspection.inspect_dataset import Inspection as Inspection, inspect_dataset as inspect_dataset
-    from pyramidseg.model.imports import import_checkpoint as import_checkpoint
     from pyramidseg.model.imports.foreign_checkpoint import ImportedModel as ImportedModel
     from pyramidseg.model.imports.foreign_checkpoint import ImportOptions as ImportOptions
+    from pyramidseg.model.imports.smp import import_checkpoint as import_checkpoint
     from pyramidseg.model.segmenter import Segmenter as Segmenter, create_model as create_model
     from pyramidseg.model.segmenter import load_model as load_model
     from pyramidseg.predict.outputs.polygon_layers import PolygonOptions as PolygonOptions
@@ -76,8 +76,8 @@ _NAMES = {
     "formats.open_dataset": "open_dataset",
     "images.scene": "SceneOptions",
     "inspection.inspect_dataset": "Inspection inspect_dataset",
-    "model.imports": "import_checkpoint",
     "model.imports.foreign_checkpoint": "ImportOptions ImportedModel",
+    "model.imports.smp": "import_checkpoint",
     "model.segmenter": "Segmenter create_model load_model",
     "predict.outputs.polygon_layers": "PolygonOptions",
     "predict.predict_files": "predict_files",

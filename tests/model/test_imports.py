@@ -13,7 +13,7 @@ from made_imports import imported, noted
 from peer import peer
 from pyramidseg.base.errors import ConfigError, WeightsError
 from pyramidseg.model.bundle import read_bundle
-from pyramidseg.model.imports import import_checkpoint
+from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.segmenter import Segmenter
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from peer import peer
-from pyramidseg.model.imports import import_checkpoint
+from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries: reading the files, and the options and result of every importer.
+"""Checkpoints of other libraries: reading the files, and the options and result of an import.
 
 A checkpoint is a file of tensors (.safetensors, or .pth, .pt, .bin of tensors only), or the folder that
 `save_pretrained` of huggingface_hub writes: config.json with model.safetensors, formerly pytorch_model.bin.

@@ -1,5 +1,8 @@
 """Importer for FPN checkpoints of segmentation_models.pytorch (smp).
 
+The checkpoint is read without running code from it, and every tensor is mapped to its name in `Segmenter`. A tensor
+without a counterpart, or a setting that cannot be reproduced exactly, is an error; nothing is loaded in part.
+
 smp's network (decoders/fpn/decoder.py and base/heads.py) is ours with these settings: no smoothing, group norm of 32
 groups, bilinear upsampling with align_corners in the semantic branch and at the end. smp's encoder_depth counts stages:
 at 5 the levels have strides 4 to 32, at 4 they have strides 2 to 16. At depth 4 smp's last upsampling, 4 by default,
@@ -18,9 +21,7 @@ import torch
 from torch import Tensor
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.base.config import ModelConfig
-from pyramidseg.base.errors import ConfigError, WeightsError
-from pyramidseg.base.overrides import make_model_config
+from pyramidseg.base.errors import ConfigError, WeightsError, nearest
 from pyramidseg.model.encoder_weights import EncoderSource
 from pyramidseg.model.imports.foreign_checkpoint import (
     CONFIG_FILE,
@@ -71,54 +72,51 @@ class SmpNetwork:
         return "smp FPN: " + ", ".join(f"{key} {value}" for key, value in vars(self).items())
 
 
-def import_smp(path: Path, options: ImportOptions) -> ImportedModel:
-    """Convert an FPN checkpoint of smp to a Segmenter of equal logits.
+def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions | None = None) -> ImportedModel:
+    """Convert a checkpoint of another library to a `Segmenter` of equal logits.
 
     A network of one class (smp's default, trained with a sigmoid) becomes one of two classes: the background's logit is
     0, so that the softmax over both equals the sigmoid.
 
+    Args:
+        library: `smp`.
+        options: what the checkpoint itself does not contain, such as the encoder's name.
+
     Raises:
-        ConfigError: an option is missing or contradicts the checkpoint.
-        WeightsError: the file cannot be read, or its network, encoder or tensors cannot be imported.
+        ConfigError: an unknown library, or options that are missing or contradict the checkpoint.
+        WeightsError: the file does not exist, is damaged, or holds another network (all tensors that differ are named).
     """
-    checkpoint = read_foreign_checkpoint(path)
-    config = _read_settings(checkpoint)
-    tensors, found = _network_tensors(checkpoint, options.prefix)
-    name = _encoder_name(checkpoint, config, options)
-    encoder = timm_encoder(name, where=checkpoint.file)
-    network = _read_network(tensors, encoder, name, config, where=checkpoint.file)
-    dropout, dropout_note = _setting(config, "decoder_dropout", options.dropout, flag="--dropout", default=0.2)
-    mode, mode_note = _setting(
-        config, "decoder_interpolation", options.interpolation, flag="--interpolation", default="nearest"
-    )
-    if mode not in INTERPOLATIONS:
-        possible = ", ".join(INTERPOLATIONS)
-        raise WeightsError(f"{checkpoint.file}: decoder_interpolation={mode} cannot be imported; possible: {possible}")
-    classes, classes_note = _classes(network.classes, options.classes)
-    with torch.random.fork_rng([]):  # importing must not change the caller's random state
-        model = Segmenter(_model_config(network, encoder, dropout, mode), classes=classes)
-    load_notes = _load(model, tensors, network, encoder, where=checkpoint.file)
-    mean, std, statistics_note = smp_normalization(
-        name, network.in_channels, config, options, checkpoint.tensors, model.encoder_source
-    )
+    if library != "smp":
+        raise ConfigError(f"--from {library}: unknown library; {nearest(library, ['smp'])}")
+    checkpoint, options = read_foreign_checkpoint(Path(path)), options or ImportOptions()
+    file, notes = checkpoint.file, list(checkpoint.notes)
+    config, assumed = _settings(checkpoint, options)
+    tensors = _network_tensors(checkpoint, options.prefix, notes)
+    encoder = timm_encoder(config["encoder_name"], where=file)
+    network = _read_network(tensors, encoder, config, where=file)
+    notes += [str(network), *assumed]
+    classes = _classes(network.classes, options.classes, notes)
+    model = _new_segmenter(network, encoder, config, classes)
+    mean, std, statistics = smp_normalization(config, options, checkpoint.tensors, model.encoder_source)
+    notes.append(statistics)
+    _load(model, tensors, network, encoder, notes, where=file)
     model.set_normalization(mean, std)
-    model.encoder_source = EncoderSource("file", f"{checkpoint.file.name} (smp {name})", mean, std)
+    model.encoder_source = EncoderSource("file", f"{file.name} (smp {network.encoder_name})", mean, std)
     facts = {
         "library": "segmentation_models.pytorch",
-        "file": checkpoint.file.name,
+        "file": file.name,
         "sha256": checkpoint.sha256,
-        "encoder": name,
+        "encoder": network.encoder_name,
         "encoder_depth": network.encoder_depth,
         "encoder_weights": config.get("encoder_weights"),
         "config": checkpoint.config,
     }
-    notes = (*checkpoint.notes, *found, str(network), dropout_note, mode_note, classes_note, statistics_note)
-    notes = (*notes, *load_notes, *_difference_notes(network, config))
-    return ImportedModel(model.eval(), {"imported": facts}, tuple(note for note in notes if note))
+    notes += _differences(network, config)
+    return ImportedModel(model.eval(), {"imported": facts}, tuple(notes))
 
 
-def _read_settings(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
-    """The settings of config.json that are not null; empty without the file."""
+def _settings(checkpoint: ForeignCheckpoint, options: ImportOptions) -> tuple[dict[str, Any], list[str]]:
+    """The settings of config.json that are not null, completed by options and defaults, and notes about the defaults."""
     config = {key: value for key, value in (checkpoint.config or {}).items() if value is not None}
     architecture = config.pop("_model_class", "FPN")
     if architecture != "FPN":
@@ -134,31 +132,31 @@ def _read_settings(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
             f"{checkpoint.file}: {CONFIG_FILE} has settings that may change the network in an unknown way: "
             f"{', '.join(unknown)}"
         )
-    return settings
+    assumed = []
+    for key, flag, given, default in (
+        ("encoder_name", "--encoder", options.encoder, None),
+        ("decoder_dropout", "--dropout", options.dropout, 0.2),
+        ("decoder_interpolation", "--interpolation", options.interpolation, "nearest"),
+    ):
+        stored = settings.get(key, given)
+        if given not in (None, stored):
+            raise ConfigError(f"{flag} {given}: {CONFIG_FILE} has {key}={stored}; leave {flag} out")
+        if stored is None and default is None:
+            raise ConfigError(
+                f"{checkpoint.file}: a file of tensors does not name its encoder: add the name that smp was given, "
+                f"such as --encoder resnet34 or --encoder tu-convnext_tiny (possible: {POSSIBLE})"
+            )
+        if stored is None:
+            assumed.append(f"{key} is not stored in tensors: {default}, smp's default, is assumed; {flag} sets another")
+        settings[key] = default if stored is None else stored
+    if (mode := settings["decoder_interpolation"]) not in INTERPOLATIONS:
+        possible = ", ".join(INTERPOLATIONS)
+        raise WeightsError(f"{checkpoint.file}: decoder_interpolation={mode} cannot be imported; possible: {possible}")
+    return settings, assumed
 
 
-def _setting(config: Mapping[str, Any], key: str, option: Any, *, flag: str, default: Any) -> tuple[Any, str]:
-    """The value in config.json, else the option, else the default with a note that it was assumed."""
-    stored = config.get(key)
-    if stored is not None and option is not None and option != stored:
-        raise ConfigError(f"{flag} {option}: {CONFIG_FILE} has {key}={stored}; leave {flag} out")
-    if stored is not None or option is not None:
-        return (option if stored is None else stored), ""
-    return default, f"{key} is not stored in tensors: {default}, smp's default, is assumed; {flag} sets another"
-
-
-def _encoder_name(checkpoint: ForeignCheckpoint, config: Mapping[str, Any], options: ImportOptions) -> str:
-    name, _ = _setting(config, "encoder_name", options.encoder, flag="--encoder", default=None)
-    if name is None:
-        raise ConfigError(
-            f"{checkpoint.file}: a file of tensors does not name its encoder: add the name that smp was given, such as "
-            f"--encoder resnet34 or --encoder tu-convnext_tiny (possible: {POSSIBLE})"
-        )
-    return str(name)
-
-
-def _network_tensors(checkpoint: ForeignCheckpoint, prefix: str | None) -> tuple[dict[str, Tensor], list[str]]:
-    """The network's tensors, without the prefix that training scripts add to their names, and notes."""
+def _network_tensors(checkpoint: ForeignCheckpoint, prefix: str | None, notes: list[str]) -> dict[str, Tensor]:
+    """The network's tensors, without the prefix that training scripts add to their names."""
     names = checkpoint.tensors
     matches = (re.match(r"((?:.*\.)?)decoder\.(?:p5|seg_blocks)\.", name) for name in names)
     prefixes = sorted({match[1] for match in matches if match})
@@ -175,17 +173,18 @@ def _network_tensors(checkpoint: ForeignCheckpoint, prefix: str | None) -> tuple
         raise ConfigError(f"--prefix {prefix!r}: {checkpoint.file} holds networks under {listed}")
     others = tuple(other for other in prefixes if len(other) > len(prefix))
     own = {name: tensor for name, tensor in names.items() if name.startswith(prefix) and not name.startswith(others)}
-    left_out = [name for name in names if name not in own]
-    notes = [f"prefix {prefix!r} removed from {len(own)} names"] if prefix else []
-    if left_out:
+    if prefix:
+        notes.append(f"prefix {prefix!r} removed from {len(own)} names")
+    if left_out := [name for name in names if name not in own]:
         notes.append(f"left out, not part of the network: {grouped(left_out)}")
-    return {name.removeprefix(prefix): tensor for name, tensor in own.items()}, notes
+    return {name.removeprefix(prefix): tensor for name, tensor in own.items()}
 
 
 def _read_network(
-    tensors: Mapping[str, Tensor], encoder: TimmEncoder, name: str, config: Mapping[str, Any], *, where: Path
+    tensors: Mapping[str, Tensor], encoder: TimmEncoder, config: Mapping[str, Any], *, where: Path
 ) -> SmpNetwork:
     """The sizes of the network from its tensors, checked against config.json."""
+    name = config["encoder_name"]
     needed = {f"{TOP}.weight": 4, f"{FIRST_BRANCH}.0.weight": 4, f"{HEAD}.weight": 4, encoder.first_conv: 4}
     if wrong := [key for key, ndim in needed.items() if key not in tensors or tensors[key].ndim != ndim]:
         raise WeightsError(
@@ -225,12 +224,13 @@ def _depth(tensors: Mapping[str, Tensor], encoder: TimmEncoder, *, default: int)
     return next(matching, default)
 
 
-def _model_config(network: SmpNetwork, encoder: TimmEncoder, dropout: float, interpolation: str) -> ModelConfig:
+def _new_segmenter(network: SmpNetwork, encoder: TimmEncoder, config: Mapping[str, Any], classes: Classes) -> Segmenter:
+    """Our network of these settings, with random weights."""
     finest, coarsest = STRIDES[network.encoder_depth]
     settings: dict[str, Any] = {
         "encoder": encoder.name,
         "encoder_weights": "none",
-        "dropout": dropout,
+        "dropout": config["decoder_dropout"],
         "in_channels": network.in_channels,
         "finest_stride": finest,
         "coarsest_stride": coarsest,
@@ -240,21 +240,24 @@ def _model_config(network: SmpNetwork, encoder: TimmEncoder, dropout: float, int
         "norm": "group",
         "smoothing": False,
         "align_corners": True,
-        "interpolation": INTERPOLATIONS[interpolation],
+        "interpolation": INTERPOLATIONS[config["decoder_interpolation"]],
     }
-    return make_model_config(**settings)
+    with torch.random.fork_rng([]):  # importing must not change the caller's random state
+        return Segmenter(classes=classes, **settings)
 
 
-def _classes(outputs: int, names: tuple[str, ...]) -> tuple[Classes, str]:
-    """Our classes, and a note about them."""
+def _classes(outputs: int, names: tuple[str, ...], notes: list[str]) -> Classes:
     if outputs == 1 and len(names) <= 2:
         both = ("background", *(names or ("foreground",)))[-2:]
-        return Classes.from_names(both), f"one class becomes two: {both[0]}, with logit 0, and {both[1]}"
+        notes.append(f"one class becomes two: {both[0]}, with logit 0, and {both[1]}")
+        return Classes.from_names(both)
     if names and len(names) != outputs:
         raise ConfigError(f"--classes {','.join(names)}: {len(names)} names, and the network has {outputs} classes")
     if names:
-        return Classes.from_names(names), f"classes {', '.join(names)}"
-    return Classes.unnamed(outputs), "checkpoints contain no class names: classes are numbered; --classes names them"
+        notes.append(f"classes {', '.join(names)}")
+        return Classes.from_names(names)
+    notes.append("checkpoints contain no class names: classes are numbered; --classes names them")
+    return Classes.unnamed(outputs)
 
 
 def smp_name(name: str, *, encoder_prefix: str) -> str:
@@ -273,9 +276,15 @@ def smp_name(name: str, *, encoder_prefix: str) -> str:
 
 
 def _load(
-    model: Segmenter, tensors: Mapping[str, Tensor], network: SmpNetwork, encoder: TimmEncoder, *, where: Path
-) -> list[str]:
-    """Load all tensors of the model, or none; returns notes about the tensors that were left out or converted."""
+    model: Segmenter,
+    tensors: Mapping[str, Tensor],
+    network: SmpNetwork,
+    encoder: TimmEncoder,
+    notes: list[str],
+    *,
+    where: Path,
+) -> None:
+    """Load all tensors of the model, or none; adds notes about the tensors that were left out or converted."""
     own = model.state_dict()
     theirs = {name: smp_name(name, encoder_prefix=encoder.prefix) for name in own if name not in {"mean", "std"}}
     expected = {theirs[name]: own[name] for name in theirs}
@@ -285,18 +294,17 @@ def _load(
     auxiliary = [name for name in tensors if name.startswith("classification_head.")]
     unused = [name for name in tensors if name not in expected and encoder.is_unused(name)]
     given = {name: tensor for name, tensor in tensors.items() if name not in {*auxiliary, *unused}}
-    check_state_dict(
-        expected, given, what=f"{where}: not an smp FPN of {network.encoder_name} at depth {network.encoder_depth}"
-    )
+    what = f"{where}: not an smp FPN of {network.encoder_name} at depth {network.encoder_depth}"
+    check_state_dict(expected, given, what=what)
     for name in classifier:
         given[name] = _convert_classifier(given[name], network)
     model.load_state_dict(own | {name: given[theirs[name]] for name in theirs if theirs[name] in given})
+    if auxiliary:
+        notes.append(f"left out, the auxiliary classification head: {grouped(auxiliary)}")
+    if unused:
+        notes.append(f"left out, stored by smp and never used: {grouped(unused)}")
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in given.values() if tensor.is_floating_point()}
-    return [
-        *([f"left out, the auxiliary classification head: {grouped(auxiliary)}"] if auxiliary else []),
-        *([f"left out, stored by smp and never used: {grouped(unused)}"] if unused else []),
-        *(f"tensors of {dtype} are stored as float32" for dtype in sorted(dtypes - {"float32"})),
-    ]
+    notes += [f"tensors of {dtype} are stored as float32" for dtype in sorted(dtypes - {"float32"})]
 
 
 def _convert_classifier(tensor: Tensor, network: SmpNetwork) -> Tensor:
@@ -306,7 +314,7 @@ def _convert_classifier(tensor: Tensor, network: SmpNetwork) -> Tensor:
     return torch.cat([torch.zeros_like(tensor), tensor]) if network.classes == 1 else tensor
 
 
-def _difference_notes(network: SmpNetwork, config: Mapping[str, Any]) -> list[str]:
+def _differences(network: SmpNetwork, config: Mapping[str, Any]) -> list[str]:
     """Notes about outputs that differ from smp's."""
     notes = []
     factor, right = config.get("upsampling", 4), STRIDES[network.encoder_depth][0]

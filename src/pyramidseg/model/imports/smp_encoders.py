@@ -84,15 +84,14 @@ def timm_encoder(encoder: str, *, where: Path) -> TimmEncoder:
     """
     universal = encoder.startswith("tu-")
     name = encoder.removeprefix("tu-").partition(".")[0] if universal else TIMM_NAMES.get(encoder, "")
-    reason = _reason_against(encoder, name)
-    if reason is None:
-        try:
-            with torch.device("meta"):
-                network = timm.create_model(name, pretrained=False, features_only=True)
-        except (RuntimeError, TypeError, AttributeError, NotImplementedError, AssertionError, ValueError) as error:
-            reason = f"timm has no feature maps of it ({error})"
-    if reason is not None:
+    if (reason := _reason_against(encoder, name)) is not None:
         raise WeightsError(f"{where}: encoder {encoder} cannot be imported: {reason}")
+    try:
+        with torch.device("meta"):
+            network = timm.create_model(name, pretrained=False, features_only=True)
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError, AssertionError, ValueError) as error:
+        reason = f"timm has no feature maps of it ({error})"
+        raise WeightsError(f"{where}: encoder {encoder} cannot be imported: {reason}") from None
     info = network.feature_info
     return TimmEncoder(
         name=name,
@@ -131,42 +130,26 @@ def encoder_statistics(encoder: str, weights: str | bool) -> tuple[Statistics, S
 
 
 def smp_normalization(
-    encoder_name: str,
-    channels: int,
-    config: Mapping[str, Any],
-    options: ImportOptions,
-    stored: Mapping[str, Tensor],
-    default: EncoderSource,
+    config: Mapping[str, Any], options: ImportOptions, stored: Mapping[str, Tensor], default: EncoderSource
 ) -> tuple[Statistics, Statistics, str]:
     """Mean and std for images in [0, 1] from the most reliable source available, and a note that names it."""
     if bool(options.mean) != bool(options.std):
         raise ConfigError("--mean and --std: give both or neither")
     if not options.input_range > 0:
         raise ConfigError(f"--input-range {options.input_range:g}: give the largest value of an image, such as 255")
-    weights = config.get("encoder_weights")
+    name, weights, channels = config["encoder_name"], config.get("encoder_weights"), len(default.mean)
+    # smp's examples for Lightning store them with the network.
+    buffers = [[stored[key] for key in stored if key.rpartition(".")[2] == last] for last in ("mean", "std")]
     if options.mean:
         mean, std, source = options.mean, options.std, "as given"
-    elif (buffers := _normalization_buffers(stored, channels)) is not None:
-        mean, std, source = *buffers, "buffers of the checkpoint"
-    elif weights and channels == 3 and (known := encoder_statistics(encoder_name, weights)):
-        mean, std, source = *known, f"smp's for {encoder_name} with {weights} weights"
+    elif all(len(found) == 1 and found[0].numel() == channels for found in buffers):
+        mean, std = (tuple(found[0].flatten().tolist()) for found in buffers)
+        source = "buffers of the checkpoint"
+    elif weights and channels == 3 and (known := encoder_statistics(name, weights)):
+        mean, std, source = *known, f"smp's for {name} with {weights} weights"
     else:
         mean, std, source = default.mean, default.std, "ImageNet's, assumed; --mean and --std set others"
+    means, deviations = (" ".join(f"{value:.4g}" for value in values) for values in (mean, std))
     top = options.input_range
-    note = f"mean {_joined(mean)}, std {_joined(std)} for images in [0, {top:g}]: {source}"
+    note = f"mean {means}, std {deviations} for images in [0, {top:g}]: {source}"
     return tuple(value / top for value in mean), tuple(value / top for value in std), note
-
-
-def _normalization_buffers(stored: Mapping[str, Tensor], channels: int) -> tuple[Statistics, Statistics] | None:
-    """The buffers `mean` and `std` that smp's examples for Lightning store with the network."""
-    found: list[Statistics] = []
-    for last in ("mean", "std"):
-        values = [tensor for name, tensor in stored.items() if name.rpartition(".")[2] == last]
-        if len(values) != 1 or values[0].numel() != channels:
-            return None
-        found.append(tuple(values[0].flatten().tolist()))
-    return found[0], found[1]
-
-
-def _joined(values: Statistics) -> str:
-    return " ".join(f"{value:.4g}" for value in values)
