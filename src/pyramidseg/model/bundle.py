@@ -55,33 +55,24 @@ class Bundle:
     classes: Classes
     encoder_source: EncoderSource
     facts: dict[str, Any]
-    version: str
+    version: str = __version__
     value_range: ValueRange | None = None
 
 
-def write_bundle(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    *,
-    config: ModelConfig,
-    classes: Classes,
-    encoder_source: EncoderSource,
-    facts: Mapping[str, Any],
-    value_range: ValueRange | None = None,
-) -> None:
-    """Write a bundle atomically and with a checksum; `facts` must be JSON serialisable."""
+def write_bundle(bundle: Bundle) -> None:
+    """Write a bundle to its path, atomically and with a checksum; `facts` must be JSON serialisable."""
     metadata = {
         "format": KIND,
-        "version": __version__,
-        "model": config.model_dump_json(),
-        "classes": json.dumps(classes.to_dict()),
-        "encoder_source": encoder_source.to_json(),
+        "version": bundle.version,
+        "model": bundle.config.model_dump_json(),
+        "classes": json.dumps(bundle.classes.to_dict()),
+        "encoder_source": bundle.encoder_source.to_json(),
         "input": INPUT_CONTRACT,
-        "facts": json.dumps(dict(facts)),
+        "facts": json.dumps(bundle.facts),
     }
-    if value_range is not None:
-        metadata["value_range"] = json.dumps(asdict(value_range))
-    write_tensors(path, tensors, metadata)
+    if bundle.value_range is not None:
+        metadata["value_range"] = json.dumps(asdict(bundle.value_range))
+    write_tensors(bundle.path, bundle.tensors, metadata)
 
 
 def read_bundle(path: str | Path) -> Bundle:

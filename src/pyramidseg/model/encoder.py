@@ -26,6 +26,8 @@ DEPTHS: dict[str, tuple[int, ...]] = {"resnet": (18, 34, 50, 101, 152), "efficie
 
 DEFAULT_DEPTH = {"resnet": 34, "efficientnet": 0}
 
+FEWER_STAGES = "To use fewer stages (what other libraries call encoder depth) set coarsest_stride"
+
 
 def resolve_encoder(encoder: str, depth: int | None = None) -> str:
     """The timm name of an encoder given as a family and depth, or by its full name.
@@ -34,7 +36,11 @@ def resolve_encoder(encoder: str, depth: int | None = None) -> str:
         ConfigError: an unknown network, or a depth that the family does not have or the name contradicts.
     """
     if encoder in DEPTHS:
-        return _family_member(encoder, DEFAULT_DEPTH[encoder] if depth is None else depth)
+        depth = DEFAULT_DEPTH[encoder] if depth is None else depth
+        if depth not in DEPTHS[encoder]:
+            known = ", ".join(map(str, DEPTHS[encoder]))
+            raise ConfigError(f"encoder={encoder} encoder_depth={depth}: the depths are {known}. {FEWER_STAGES}")
+        return f"resnet{depth}" if encoder == "resnet" else f"tf_efficientnet_b{depth}"
     if "." in encoder:
         name, tag = encoder.split(".", 1)
         raise ConfigError(
@@ -44,27 +50,14 @@ def resolve_encoder(encoder: str, depth: int | None = None) -> str:
         hint = nearest(encoder, [*DEPTHS, *list_models()])
         hint = hint if "did you mean" in hint else "timm.list_models() has all names"
         raise ConfigError(f"encoder={encoder}: not a family ({', '.join(DEPTHS)}) or a network of timm; {hint}")
-    if depth is not None and depth != (named := _depth_in_name(encoder)):
-        reason = f"the name already contains depth {named}" if named is not None else "a full name takes no depth"
+    named = re.fullmatch(r"(?:resnet|(?:tf_)?efficientnet_b)(\d+)", encoder)
+    if depth is not None and (named is None or depth != int(named[1])):
+        reason = f"the name already contains depth {named[1]}" if named else "a full name takes no depth"
         raise ConfigError(
             f"encoder={encoder} encoder_depth={depth}: {reason}; leave encoder_depth out, or give a family "
-            f"({', '.join(DEPTHS)}). To use fewer stages (what other libraries call encoder depth) set coarsest_stride"
+            f"({', '.join(DEPTHS)}). {FEWER_STAGES}"
         )
     return encoder
-
-
-def _family_member(family: str, depth: int) -> str:
-    if depth not in DEPTHS[family]:
-        raise ConfigError(
-            f"encoder={family} encoder_depth={depth}: the depths are {', '.join(map(str, DEPTHS[family]))}. "
-            "To use fewer stages (what other libraries call encoder depth) set coarsest_stride"
-        )
-    return f"resnet{depth}" if family == "resnet" else f"tf_efficientnet_b{depth}"
-
-
-def _depth_in_name(name: str) -> int | None:
-    found = re.fullmatch(r"resnet(\d+)|(?:tf_)?efficientnet_b(\d)", name)
-    return int(found[1] or found[2]) if found else None
 
 
 def check_encoder(settings: ModelConfig) -> None:

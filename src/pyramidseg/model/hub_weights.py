@@ -117,14 +117,11 @@ def _fetch(full_name: str) -> Path:
 
 def _file_on_hub(repository: str, revision: str | None) -> tuple[str, int]:
     """Name and bytes of a repository's weights; one quick request, where a download would retry for a minute."""
-    for name in HUB_FILES[:-1]:
-        try:
-            found = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=HUB_SECONDS)
-        except EntryNotFoundError:  # the other format
-            continue
-        return name, found.size or 0
-    found = get_hf_file_metadata(hf_hub_url(repository, HUB_FILES[-1], revision=revision), timeout=HUB_SECONDS)
-    return HUB_FILES[-1], found.size or 0
+    first, other = (hf_hub_url(repository, name, revision=revision) for name in HUB_FILES)
+    try:
+        return HUB_FILES[0], get_hf_file_metadata(first, timeout=HUB_SECONDS).size or 0
+    except EntryNotFoundError:
+        return HUB_FILES[1], get_hf_file_metadata(other, timeout=HUB_SECONDS).size or 0
 
 
 def _within(seconds: float, download: Callable[[], str]) -> str:

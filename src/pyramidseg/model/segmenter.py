@@ -247,10 +247,8 @@ class Segmenter(nn.Module):
         """
         stride = self.settings.coarsest_stride
         values = batch * -(-height // stride) * -(-width // stride)
-        normed = any(
-            isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in self.modules()
-        )
-        if normed and values < 2:
+        norms = [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        if values < 2 and any(norm.training for norm in norms):
             raise ConfigError(
                 f"a batch of {batch} crop of {height}x{width} leaves batch norm one value per channel at stride "
                 f"{stride}: use a batch of at least 3, a crop above {stride}, or freeze the encoder and set norm=group"
@@ -262,15 +260,8 @@ class Segmenter(nn.Module):
         Args:
             facts: JSON serialisable values that are stored in the file, such as metrics.
         """
-        write_bundle(
-            Path(path),
-            self.state_dict(),
-            config=self.settings,
-            classes=self.classes,
-            encoder_source=self.encoder_source,
-            facts=facts,
-            value_range=self.value_range,
-        )
+        contents = (self.state_dict(), self.settings, self.classes, self.encoder_source, facts)
+        write_bundle(Bundle(Path(path), *contents, value_range=self.value_range))
 
     @classmethod
     def load(cls, path: str | Path) -> "Segmenter":
@@ -323,11 +314,9 @@ class Segmenter(nn.Module):
         rows = [] if reset_head else class_rows(bundle, self.classes)
         reset = tuple(name for name in own if name.startswith(HEADS)) if reset_head else ()
         check_tensors(bundle, own, config=self.settings, skip=reset)
-        loaded = tuple(name for name in own if name not in reset and name in bundle.tensors)
-        self.load_state_dict(
-            own
-            | {name: bundle.tensors[name][rows] if name.startswith(HEADS) else bundle.tensors[name] for name in loaded}
-        )
+        loaded = {name: bundle.tensors[name] for name in own if name not in reset and name in bundle.tensors}
+        loaded |= {name: tensor[rows] for name, tensor in loaded.items() if name.startswith(HEADS)}
+        self.load_state_dict(own | loaded)
         self.encoder_source, self.value_range = bundle.encoder_source, bundle.value_range
         clauses = [f"{len(loaded)} of {len(loaded) + len(reset)} tensors loaded"]
         clauses += [f"reinitialised: {', '.join(reset)}"] if reset else []
