@@ -28,25 +28,23 @@ def choose_device(name: str = "auto") -> torch.device:
         DeviceError: not a device, or not available on this machine.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise DeviceError(f"device={name}: unknown device; choose auto, cpu, cuda, cuda:N or mps") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count == 0:
-            raise DeviceError(f"device={name}: no CUDA GPU is available to this build of torch; choose cpu or auto")
-        if device.index is None:
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if device.index >= count:
-            raise DeviceError(f"device={name}: this machine has {count} GPUs, numbered from 0; choose one of these")
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device=mps: no Apple GPU is available to this build of torch; choose cpu or auto")
-    elif device.type not in {"cpu", "mps"}:
+    if device.type not in {"cpu", "cuda", "mps"}:
         raise DeviceError(f"device={name}: not supported; choose auto, cpu, cuda, cuda:N or mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device=mps: no Apple GPU is available to this build of torch; choose cpu or auto")
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise DeviceError(f"device={name}: no CUDA GPU is available to this build of torch; choose cpu or auto")
+    if device.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.index >= (count := torch.cuda.device_count()):
+        raise DeviceError(f"device={name}: this machine has {count} GPUs, numbered from 0; choose one of these")
     return device
 
 

@@ -7,7 +7,7 @@ byte offsets, which random access to single annotations needs, and takes 2.4 tim
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.safe_paths import open_regular
-from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER, likely_encoding
+from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER, likely_encoding, unreadable
 
 MAX_VALUE = 2**24
 """Bytes of the longest single value, such as an annotation; Python objects may take twenty times as much memory."""
@@ -57,13 +57,7 @@ def members(path: Path, inside: Collection[str] = ()) -> Iterator[Member]:
         DefectError: the file is unreadable, not JSON in UTF-8, not an object, damaged, nested too deeply, or holds a
             value longer than `MAX_VALUE`.
     """
-    try:
-        with open_regular(path) as file:
-            text = _Text(path, file)
-            yield from _members(text, inside)
-            text.expect_end()
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    return _parsed(path, lambda text: _members(text, inside))
 
 
 def elements(path: Path) -> Iterator[Member]:
@@ -72,13 +66,17 @@ def elements(path: Path) -> Iterator[Member]:
     Raises:
         DefectError: as `members`.
     """
+    return _parsed(path, lambda text: _elements(text, ""))
+
+
+def _parsed(path: Path, parse: Callable[["_Text"], Iterator[Member]]) -> Iterator[Member]:
     try:
         with open_regular(path) as file:
             text = _Text(path, file)
-            yield from _elements(text, "")
+            yield from parse(text)
             text.expect_end()
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +119,7 @@ class JsonSlices:
                     values.append(file.read(self.ends[index] - self.starts[index]))
                 return values
         except OSError as error:
-            raise _unreadable(self.path, error) from None
+            raise unreadable(self.path, error) from None
 
 
 def parse_again(data: str | bytes, file: Path) -> Any:
@@ -279,8 +277,3 @@ class _Text:
 
 def _flaw(path: Path, detail: str) -> DefectError:
     return DefectError(DefectKind.BAD_ANNOTATION, path, detail)
-
-
-def _unreadable(path: Path, error: OSError) -> DefectError:
-    kind = DefectKind.ABSENT if isinstance(error, FileNotFoundError) else DefectKind.BAD_ANNOTATION
-    return DefectError(kind, path, f"cannot be read: {error.strerror or error}")

@@ -34,9 +34,7 @@ def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
         with open_regular(file) as stream:
             data = stream.read(most + 1)
     except OSError as error:
-        kind = DefectKind.ABSENT if isinstance(error, FileNotFoundError) else DefectKind.BAD_ANNOTATION
-        detail = f"cannot be read: {error.strerror or error}; make it readable, or delete it"
-        raise DefectError(kind, file, detail) from None
+        raise unreadable(file, error) from None
     if len(data) > most:
         raise DefectError(DefectKind.BAD_ANNOTATION, file, f"is larger than {most / 2**20:g} MB, the limit")
     if data.startswith(LFS_POINTER):
@@ -46,6 +44,12 @@ def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
     except UnicodeDecodeError:
         detail = f"is not UTF-8 text (probably {likely_encoding(data)}); save it as UTF-8"
         raise DefectError(DefectKind.BAD_ANNOTATION, file, detail) from None
+
+
+def unreadable(file: Path, error: OSError) -> DefectError:
+    """The error about a file that the operating system does not open or read."""
+    kind = DefectKind.ABSENT if isinstance(error, FileNotFoundError) else DefectKind.BAD_ANNOTATION
+    return DefectError(kind, file, f"cannot be read: {error.strerror or error}; make it readable, or delete it")
 
 
 def likely_encoding(data: bytes) -> str:

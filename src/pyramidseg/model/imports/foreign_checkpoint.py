@@ -4,7 +4,6 @@ A checkpoint is a file of tensors (.safetensors, or .pth, .pt, .bin of tensors o
 `save_pretrained` of huggingface_hub writes: config.json with model.safetensors, formerly pytorch_model.bin.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from torch import Tensor
 
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.files import file_sha256
+from pyramidseg.base.stored_json import parse_mapping
+from pyramidseg.base.text import first_line
 from pyramidseg.model.hub_weights import HUB_FILES
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.model.tensor_files import read_wrapped_tensors
@@ -98,12 +99,7 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _read_config(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{file}: not readable as JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise WeightsError(f"{file}: a mapping of settings is needed, got a {type(config).__name__}")
-    return config
+        return parse_mapping(file.read_text(encoding="utf-8")) if file.exists() else None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{file}: not readable as JSON of a mapping of settings: {first_line(error)}") from None
