@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pyramidseg.base.cache_folder import cache_folder
+from pyramidseg.base.remote_files import cache_folder
 
 
 def test_variable_moves_the_folder_or_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 import pixel_samples
 from chromium import CHROMIUM, Chromium, Tab
-from pyramidseg.base.cache_folder import cache_folder
+from pyramidseg.base.remote_files import cache_folder
 from pyramidseg.base.errors import DeviceError
 from pyramidseg.cli.main import main
 from pyramidseg.export import web, web_runtime

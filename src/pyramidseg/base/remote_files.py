@@ -5,7 +5,9 @@ replace an object as a whole, so a killed process leaves no half-written one.
 """
 
 import logging
+import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyramidseg.base.cache_folder import cache_folder
 from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutputError, PyramidSegError, import_extra
 from pyramidseg.base.files import digest, write_atomically
 from pyramidseg.base.text import first_few
@@ -27,6 +28,8 @@ _HUB_DATASET = re.compile(r"hf:/+datasets/([\w.-]+/[\w.-]+)(?:@([^/]+))?/*")  # 
 
 HUB_BUNDLE = "model.safetensors"
 """Name of the bundles that are published, by the convention of the hub."""
+
+CACHE_VARIABLE = "PYRAMIDSEG_CACHE"
 
 
 class RemoteFile(NamedTuple):
@@ -51,6 +54,25 @@ def is_url(name: object) -> bool:
 def url_name(url: str) -> str:
     """A URL without its protocol and query: `bucket/folder/a.png`."""
     return url.partition("://")[2].partition("?")[0] if url.startswith("http") else url.partition("://")[2]
+
+
+def cache_folder() -> Path | None:
+    """The user's folder of copies: `$XDG_CACHE_HOME/pyramidseg`, or its counterpart on macOS and Windows.
+
+    The environment variable PYRAMIDSEG_CACHE names another folder. None if it is `off`, or if the user has no home.
+    """
+    setting = os.environ.get(CACHE_VARIABLE, "")
+    if setting:
+        return None if setting.lower() == "off" else Path(setting)
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container's user without a home
+        return None
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "pyramidseg" / "Cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "pyramidseg"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "pyramidseg"
 
 
 def fetch(url: str, target: Path) -> Path:

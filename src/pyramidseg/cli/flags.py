@@ -43,17 +43,12 @@ class Parser(argparse.ArgumentParser):
         return ConfigError(f"{self.prog}: unrecognized option {option}; {advice}")
 
 
-class DefaultsFormatter(argparse.HelpFormatter):
-    """Help formatter that appends the default of every option, unless its help mentions it."""
+class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help formatter that appends the default of every option, unless it is off or the help mentions it."""
 
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        has_default = action.default is not argparse.SUPPRESS and action.default not in (None, False)
-        return (
-            f"{text} (default: %(default)s)"
-            if has_default and action.option_strings and "default" not in text
-            else text
-        )
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        is_off = action.default in (None, False) or not action.option_strings
+        return action.help if is_off or "default" in (action.help or "") else super()._get_help_string(action)
 
 
 # Values: the `type` of options, so that a wrong one is refused before anything is loaded.

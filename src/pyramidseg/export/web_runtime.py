@@ -6,7 +6,7 @@ import os
 import tarfile
 import urllib.request
 
-from pyramidseg.base.cache_folder import cache_folder
+from pyramidseg.base.remote_files import cache_folder
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import write_bytes
 

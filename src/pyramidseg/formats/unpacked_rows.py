@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pyramidseg.base.cache_folder import VARIABLE, cache_folder
+from pyramidseg.base.remote_files import CACHE_VARIABLE, cache_folder
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, PyramidSegError, import_extra
 from pyramidseg.base.files import digest, explained_writes, file_state, make_folder, remove_leftovers, temporary_folder
@@ -64,7 +64,7 @@ def unpack(files: Mapping[str, Sequence[Path]], image: str, mask: str) -> tuple[
     cache = cache_folder()
     if cache is None:
         first = next(iter(files.values()))[0]
-        raise DataError(f"{first}: its images have to be unpacked to files; set {VARIABLE} to a folder for them")
+        raise DataError(f"{first}: its images have to be unpacked to files; set {CACHE_VARIABLE} to a folder for them")
     states = [(split, file_state(file)[:3]) for split, some in files.items() for file in some]
     folder = cache / "datasets" / digest([image, mask, *states])[:20]
     if not folder.is_dir():
