@@ -75,22 +75,12 @@ def import_extra(module: str, *, extra: str, purpose: str) -> Any:
         raise MissingExtra(module.partition(".")[0].replace("_", "-"), extra=extra, purpose=purpose) from None
 
 
-def nearest(name: str, known: Iterable[str], *, prefix: str = "", quoted: bool = True) -> str:
-    """A clause that proposes the known name nearest to a misspelt one, or lists the known ones.
-
-    Args:
-        prefix: shown before names.
-        quoted: whether the proposed name is shown in quotes.
-
-    Returns:
-        `did you mean 'x'?` if a name is near, else `known: a, b, c`.
-    """
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` with the known name nearest to a misspelt one if any is near, else `known: a, b, c`."""
     names = sorted(known)
     if not names:
         return "none are known"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if len(name) >= 3 and not close:
         close = [known for known in names if name in known]
-    if close:
-        return f"did you mean {repr(prefix + close[0]) if quoted else prefix + close[0]}?"
-    return f"known: {', '.join(prefix + name for name in names)}"
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

@@ -10,7 +10,6 @@ BACKENDS = ("torch", "torch-compiled", "torch-exported", "onnxruntime", "openvin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `benchmark`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
     add("--size", type=image_size, metavar="HxW", help="image size in pixels (default: the bundle's crop, or 512x512)")

@@ -8,7 +8,6 @@ from pyramidseg.cli.flags import add_study_arguments, comma_list, config_of, val
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `compare`."""
     text = "resnet18,resnet34,resnet50"
     parser.add_argument("--encoders", type=comma_list(), required=True, metavar="NAME,NAME,...", help=text)
     add_study_arguments(parser, "runs of each encoder", own=("encoder", "encoder-depth"))

@@ -7,7 +7,6 @@ from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings, add_simpli
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `convert`."""
     add = parser.add_argument
     add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)

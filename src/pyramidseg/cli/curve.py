@@ -7,7 +7,6 @@ from pyramidseg.cli.flags import add_study_arguments, config_of, values_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `curve`."""
     add_study_arguments(parser, "runs of each number of labels, which each seed draws from others")
 
 

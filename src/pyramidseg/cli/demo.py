@@ -31,7 +31,6 @@ FROM_RANDOM = {"model.encoder": "resnet18", "model.encoder_weights": "none"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `demo`."""
     add = parser.add_argument
     add("--out", metavar="DIR", default="runs/demo", help="folder for all files; must not exist")
     add("--scenes", type=int, default=TRAIN_SCENES, metavar="N", help="number of training scenes")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `describe`."""
     add = parser.add_argument
     add("model", metavar="MODEL|ENCODER", help="a bundle, or an encoder such as resnet50")
     add("settings", nargs="*", default=[], metavar="key=value", help="settings of the model, with an encoder")

@@ -8,7 +8,6 @@ from pyramidseg.cli.flags import add_prediction_options, add_reading_settings, v
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `evaluate`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
     add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")

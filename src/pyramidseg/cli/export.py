@@ -22,7 +22,6 @@ GENERAL = {"command", "default", "program", "quiet", "verbose"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `export`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
     add_reading_settings(parser)

@@ -1,6 +1,7 @@
 """Parsers and flags that several commands share; nothing heavy is imported here."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -35,11 +36,11 @@ class Parser(argparse.ArgumentParser):
 
     def unrecognized(self, option: str) -> ConfigError:
         """The error about an option that does not exist, with the nearest ones."""
-        known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
-        advice = nearest(option[2:], [name[2:] for name in known], prefix="--", quoted=False)
+        known = sorted(name for action in self._actions for name in action.option_strings if name.startswith("--"))
+        advice = re.sub("'(.+)'", r"--\1", nearest(option[2:], [name[2:] for name in known]))
         if advice.startswith("known"):
-            alike = sorted(name for name in known if name[:3] == option[:3])[:3]
-            advice = f"did you mean {' or '.join(alike)}?" if alike else advice
+            alike = [name for name in known if name[:3] == option[:3]][:3]
+            advice = f"did you mean {' or '.join(alike)}?" if alike else f"known: {', '.join(known)}"
         return ConfigError(f"{self.prog}: unrecognized option {option}; {advice}")
 
 

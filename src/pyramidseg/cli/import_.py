@@ -9,7 +9,6 @@ from pyramidseg.cli.flags import comma_list, comma_numbers, values_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `import`."""
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a file of weights, or a folder with config.json")
     add("--from", dest="library", required=True, metavar="LIBRARY", help="smp")

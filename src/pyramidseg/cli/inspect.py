@@ -12,7 +12,6 @@ SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `inspect`."""
     add = parser.add_argument
     add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add_reading_settings(parser)

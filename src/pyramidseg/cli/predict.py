@@ -31,7 +31,6 @@ POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `predict`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors, or an exported file")
     text = (

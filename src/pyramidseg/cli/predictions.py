@@ -7,7 +7,6 @@ from pyramidseg.cli.flags import FINDINGS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `predictions`."""
     add = parser.add_argument
     add("action", choices=("merge",), help="merge: write DIR/predictions.json of all images in DIR")
     add("out", metavar="DIR", help="the --out of predict, a folder or URL")

@@ -13,7 +13,6 @@ OPTIONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `pretrain`."""
     text = "FOLDER with train/CLASS/... and val/CLASS/..., or with CLASS/..."
     parser.add_argument("folder", metavar="IMAGE_FOLDERS", help=text)
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run; must not exist")

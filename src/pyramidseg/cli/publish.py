@@ -8,7 +8,6 @@ from pyramidseg.base.text import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `publish`."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a bundle such as RUN/best.safetensors")
     add("url", metavar="hf://OWNER/NAME", help="repository, which is created if it does not exist")

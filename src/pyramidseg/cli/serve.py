@@ -22,7 +22,6 @@ TOKEN_VARIABLE = "PYRAMIDSEG_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `serve`."""
     add = parser.add_argument
     text = "bundles or exported files, PATH, URL or NAME=PATH; RUN/best.safetensors is named RUN"
     add("models", nargs="+", metavar="MODEL", help=text)

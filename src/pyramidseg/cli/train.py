@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `train`."""
     add = parser.add_argument
     add("dataset", metavar="DATASET", help="a folder in a known layout or a YAML file, or several")
     add("--out", metavar="RUN", help="folder of the run; must not exist (no default; only --dry-run works without)")

@@ -11,7 +11,6 @@ from pyramidseg.cli import train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `ray-train`: those of `train`, and of Ray."""
     add = parser.add_argument
     train.add_arguments(parser)
     for action in parser._actions:
