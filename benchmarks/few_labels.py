@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 import pyramidseg as ps
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.device import position_seed
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.bundle import read_bundle

@@ -16,7 +16,8 @@ import torch
 
 from forks import WITHOUT_FIGURES, PythonProcess
 from pyramidseg.base.config import LossConfig, OptimConfig
-from pyramidseg.base.device import choose_device, process_group, rank, sum_over_ranks, world_size
+from pyramidseg.base.device import choose_device
+from pyramidseg.base.distributed import process_group, rank, sum_over_ranks, world_size
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter

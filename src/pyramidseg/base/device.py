@@ -1,21 +1,17 @@
-"""Device, precision, seeds, and the processes of a distributed run."""
+"""Device, precision, memory format, and what to do where memory or threads run out."""
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
 from functools import cache, partial
 from typing import Literal, TypeVar
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from pyramidseg.base.errors import DeviceError, OutOfMemory, PyramidSegError
 from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted, explain_exhaustion
 
-T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
 
 Precision = Literal["fp32", "bf16", "fp16", "fp64"]
@@ -84,15 +80,6 @@ def channels_last(module: Module) -> Module:
     return module
 
 
-def position_seed(*position: int | str) -> int:
-    """A 63-bit seed from a position such as ("dropout", seed, step, rank).
-
-    It is a cryptographic hash, so that neighbouring positions have unrelated seeds.
-    """
-    digest = hashlib.sha256("/".join(map(str, position)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 @contextmanager
 def loading_without_threads() -> Iterator[None]:
     """Load a model without starting torch's threads, so that the process can be forked afterwards (gunicorn --preload).
@@ -129,72 +116,6 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
         raise OutOfMemory(f"{what}: {advice}" if what == OUT_OF_MEMORY else str(explain_exhaustion(error))) from error
 
 
-def rank() -> int:
-    """Rank of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    """Number of processes of this run."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-@contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started; no effect without it, or in the group that Ray Train has formed.
-
-    They communicate by NCCL on CUDA, by gloo on CPUs and where processes share a GPU, which NCCL refuses.
-    """
-    if "TORCHELASTIC_RUN_ID" not in os.environ and "WORLD_SIZE" not in os.environ:
-        yield
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if dist.is_initialized():
-        yield
-        return
-    has_own_gpu = device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= torch.cuda.device_count()
-    backend = "nccl" if has_own_gpu else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
-def broadcast_buffers(module: nn.Module) -> None:
-    """Copy the first process's buffers to all: batch norm's statistics differ if they are not synchronised."""
-    if world_size() > 1:
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
-
-
 def sum_dtype(device: torch.device) -> torch.dtype:
     """Type of sums over a whole dataset: float64, except on Apple's GPUs, which lack it."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """Sum a tensor over all processes, without gradient; with one process, the detached tensor."""
-    if world_size() == 1:
-        return values.detach()
-    total = values.detach().clone()
-    dist.all_reduce(total)
-    return total
-
-
-def on_first_rank(work: Callable[[], T]) -> T:
-    """Run `work` in the first process only; all processes return its result, or raise its error."""
-    if world_size() == 1:
-        return work()
-    outcome: list[tuple[T | None, PyramidSegError | None]] = [(None, None)]
-    if rank() == 0:
-        try:
-            outcome = [(work(), None)]
-        except PyramidSegError as error:
-            outcome = [(None, error)]
-    dist.broadcast_object_list(outcome)
-    value, raised = outcome[0]
-    if raised is not None:
-        raise raised
-    return value  # type: ignore[return-value]

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.base.device import position_seed
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import DataError
 
 SampleKey = tuple[int, int]

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from pyramidseg.backends import Backend, ModelBackend, RunPrecision, make_backend
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.device import rank, sum_dtype, sum_over_ranks, world_size
+from pyramidseg.base.device import sum_dtype
+from pyramidseg.base.distributed import rank, sum_over_ranks, world_size
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import refuse_existing
 from pyramidseg.base.output_lock import locks_out

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import position_seed
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import PyramidSegError
 from pyramidseg.data.epoch_plan import SampleKey
 from pyramidseg.data.loading import SampleDataset

@@ -17,17 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyramidseg.base.config import Config, TrainConfig
-from pyramidseg.base.device import (
-    autocast,
-    channels_last,
-    on_first_rank,
-    out_of_memory_explained,
-    position_seed,
-    rank,
-    sum_dtype,
-    sum_over_ranks,
-    world_size,
-)
+from pyramidseg.base.device import autocast, channels_last, out_of_memory_explained, sum_dtype
+from pyramidseg.base.distributed import on_first_rank, rank, sum_over_ranks, world_size
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import write_bytes, write_text
 from pyramidseg.base.log import track

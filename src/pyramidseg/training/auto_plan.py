@@ -20,7 +20,7 @@ import numpy as np
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import world_size
+from pyramidseg.base.distributed import world_size
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
 from pyramidseg.base.log import duration, only_warnings

@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor, nn
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import rank, sum_over_ranks, world_size
+from pyramidseg.base.distributed import rank, sum_over_ranks, world_size
 from pyramidseg.base.errors import WeightsError
 from pyramidseg.base.stored_json import parse_stored
 from pyramidseg.base.version import __version__

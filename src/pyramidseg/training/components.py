@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import rank, world_size
+from pyramidseg.base.distributed import rank, world_size
 from pyramidseg.base.errors import TrainingError
 from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
 from pyramidseg.base.machine import available_processors

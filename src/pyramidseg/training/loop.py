@@ -12,15 +12,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import (
-    broadcast_buffers,
-    choose_device,
-    on_first_rank,
-    out_of_memory_explained,
-    process_group,
-    sum_over_ranks,
-    world_size,
-)
+from pyramidseg.base.device import choose_device, out_of_memory_explained
+from pyramidseg.base.distributed import broadcast_buffers, on_first_rank, process_group, sum_over_ranks, world_size
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.overrides import full_name, resolve_config

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import LossConfig
-from pyramidseg.base.device import sum_over_ranks, world_size
+from pyramidseg.base.distributed import sum_over_ranks, world_size
 from pyramidseg.base.errors import ConfigError
 
 SMALLEST = 1e-12

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import LossConfig
-from pyramidseg.base.device import autocast, broadcast_buffers, position_seed, rank, sum_over_ranks
+from pyramidseg.base.device import autocast
+from pyramidseg.base.distributed import broadcast_buffers, rank, sum_over_ranks
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.loading import Batch
 from pyramidseg.evaluation.metrics import argmax_labels, confusion_matrix
 from pyramidseg.model.segmenter import Segmenter

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.config import Config, LossConfig
-from pyramidseg.base.device import autocast, channels_last, on_first_rank, out_of_memory_explained, rank
+from pyramidseg.base.device import autocast, channels_last, out_of_memory_explained
+from pyramidseg.base.distributed import on_first_rank, rank
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.pairs import set_name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import on_first_rank
+from pyramidseg.base.distributed import on_first_rank
 from pyramidseg.base.errors import ConfigError, PyramidSegError, import_extra
 from pyramidseg.base.files import write_text
 from pyramidseg.base.text import first_line
