@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print the table."""
     from pyramidseg.studies.benchmark_model import RESULTS, benchmark_model
 
     how = values_of(arguments, "size", "batch_size", "rounds", "backends", "device", "out")

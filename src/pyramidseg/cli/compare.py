@@ -14,7 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train the missing runs, then write the report."""
     from pyramidseg.studies.comparison import compare_encoders
 
     if further := [word for word in arguments.settings if "=" not in word]:

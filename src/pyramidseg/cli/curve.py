@@ -11,7 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train the missing runs, then write the report."""
     from pyramidseg.studies.learning_curve import label_curve
 
     how = values_of(arguments, "out", "seeds", "epochs", "minutes")

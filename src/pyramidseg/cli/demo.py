@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw scenes, train, evaluate and predict."""
     from pyramidseg.base.output_lock import locked
     from pyramidseg.base.overrides import load_config
     from pyramidseg.demo.scenes import write_scenes

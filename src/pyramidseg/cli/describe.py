@@ -22,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table."""
-    from pyramidseg.backends import EXPORTED
     from pyramidseg.model.cost import describe_cost
 
     is_file = Path(arguments.model).suffix in (".safetensors", *EXPORTED) or Path(arguments.model).exists()

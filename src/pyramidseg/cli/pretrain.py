@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train a classifier."""
     from pyramidseg.pretrain.classification_task import prepare_classification
     from pyramidseg.training.loop import fit
 

@@ -13,11 +13,10 @@ HEADER = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `config`: none."""
+    """There are none."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the default configuration with comments."""
     from pyramidseg.base.config import Config
 
     show(HEADER + Config().to_commented_yaml(), end="")

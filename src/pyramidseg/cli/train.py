@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or only check."""
     from pyramidseg.base.output_lock import locked
     from pyramidseg.training.auto_plan import plan_minutes
     from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pyramidseg.base.config import ModelConfig
-from pyramidseg.model.encoder import Encoder, flat_name, is_within
+from pyramidseg.model.encoder import Encoder, part_finder
 from pyramidseg.model.segmenter import Segmenter
 
 
@@ -41,8 +41,6 @@ class Part:
 class Cost:
     """The parts of a model in the order of computation, for one image of a size."""
 
-    height: int
-    width: int
     parts: tuple[Part, ...]
 
     @property
@@ -102,18 +100,14 @@ def describe_cost(model: Segmenter, height: int, width: int) -> Cost:
     parts.append(Part("classifier", tuple(logits.shape[1:]), _parameters(twin.classifier), macs("Conv2d")))
     if twin.head is not None:
         parts.append(Part("image-level head", (logits.shape[1],), _parameters(twin.head), macs("Linear")))
-    return Cost(height, width, tuple(parts))
+    return Cost(tuple(parts))
 
 
 def _encoder_parts(encoder: Encoder, maps: list[Tensor], macs: Callable[[str], int]) -> list[Part]:
     """One row per level with the layers behind the previous level; a single row if timm does not name them."""
-    ends = [flat_name(name) for name in encoder.network.feature_info.module_name()]  # type: ignore[operator, union-attr]
-    parameters, own_macs = [0] * len(maps), [0] * len(maps)
-    level, at_end = 0, False
+    part_of, parameters, own_macs = part_finder(encoder), [0] * len(maps), [0] * len(maps)
     for name, module in encoder.network.named_modules():
-        if at_end and not is_within(flat_name(name), ends[level]) and level < len(maps) - 1:
-            level, at_end = level + 1, False
-        at_end = at_end or is_within(flat_name(name), ends[level])
+        level = max(0, part_of(name) - 1)  # the stem is part of the first
         path = f"Encoder.network.{name}".rstrip(".")
         own_macs[level] += macs(path) - sum(macs(f"{path}.{child}") for child, _ in module.named_children())
         parameters[level] += sum(parameter.numel() for parameter in module.parameters(recurse=False))
