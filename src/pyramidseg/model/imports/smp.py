@@ -116,7 +116,7 @@ def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions 
 
 
 def _settings(checkpoint: ForeignCheckpoint, options: ImportOptions) -> tuple[dict[str, Any], list[str]]:
-    """The settings of config.json that are not null, completed by options and defaults, and notes about the defaults."""
+    """The settings of config.json that are not null, those of options, and defaults; and notes about the defaults."""
     config = {key: value for key, value in (checkpoint.config or {}).items() if value is not None}
     architecture = config.pop("_model_class", "FPN")
     if architecture != "FPN":
