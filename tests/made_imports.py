@@ -1,7 +1,7 @@
 """What tests of imported checkpoints share."""
 
-from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
+from pyramidseg.model.imports.smp import import_checkpoint
 
 
 def imported(path, **options):

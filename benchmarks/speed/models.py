@@ -17,8 +17,8 @@ from pyramidseg.export.graph import capture
 from pyramidseg.export.onnx_format import to_onnx
 from pyramidseg.export.quantization import Calibration, Quantizer
 from pyramidseg.export.targets import FORMATS
-from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
+from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.studies.benchmark_model import RUNTIMES, is_installed
 

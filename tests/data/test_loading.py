@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.epoch_plan import EpochPlan
 from pyramidseg.data.loading import Batch, TrainingLoader, TrainingSamples

@@ -19,8 +19,8 @@ from PIL import Image
 
 import pixel_samples
 from chromium import CHROMIUM, Chromium, Tab
-from pyramidseg.base.remote_files import cache_folder
 from pyramidseg.base.errors import DeviceError
+from pyramidseg.base.remote_files import cache_folder
 from pyramidseg.cli.main import main
 from pyramidseg.export import web, web_runtime
 from pyramidseg.export.export_model import export_model

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from peer import peer
-from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
+from pyramidseg.model.imports.smp import import_checkpoint
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Import, report what was found and assumed, and write the bundle."""
     from pyramidseg.base.output_lock import locked
-    from pyramidseg.model.imports.smp import import_checkpoint
     from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
+    from pyramidseg.model.imports.smp import import_checkpoint
 
     out = Path(arguments.out)
     if out.suffix != ".safetensors":

@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import DataError
+from pyramidseg.base.seeds import position_seed
 
 SampleKey = tuple[int, int]
 """(epoch, index of the record); of an unlabelled image (pass through these images, -1 - its index)."""

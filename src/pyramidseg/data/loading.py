@@ -29,9 +29,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import PyramidSegError, TrainingError
 from pyramidseg.base.output_lock import MAIN_GUARD
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.epoch_plan import EpochPlan, SampleKey
 from pyramidseg.data.pairs import FilePairs
 from pyramidseg.data.transforms import Augmentation

@@ -6,9 +6,9 @@ import os
 import tarfile
 import urllib.request
 
-from pyramidseg.base.remote_files import cache_folder
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import write_bytes
+from pyramidseg.base.remote_files import cache_folder
 
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"

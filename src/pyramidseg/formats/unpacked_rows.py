@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pyramidseg.base.remote_files import CACHE_VARIABLE, cache_folder
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError, PyramidSegError, import_extra
 from pyramidseg.base.files import digest, explained_writes, file_state, make_folder, remove_leftovers, temporary_folder
+from pyramidseg.base.remote_files import CACHE_VARIABLE, cache_folder
 from pyramidseg.base.safe_paths import short
 from pyramidseg.images.image_files import is_image_name
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import PyramidSegError
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.epoch_plan import SampleKey
 from pyramidseg.data.loading import SampleDataset
 from pyramidseg.data.transforms import jitter_color, resize

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from pyramidseg.base.config import Config, TrainConfig
 from pyramidseg.base.device import autocast, channels_last, out_of_memory_explained, sum_dtype
 from pyramidseg.base.distributed import on_first_rank, rank, sum_over_ranks, world_size
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import write_bytes, write_text
 from pyramidseg.base.log import track
 from pyramidseg.base.overrides import given_settings, load_config
 from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.loading import Batch
 from pyramidseg.data.normalization import Normalization, measure_normalization, uses_dataset_statistics
 from pyramidseg.data.records import Record

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Config
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.overrides import given_settings, load_config, resolve_config
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.records import Dataset, MaskSource, Record
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.report.figures import BLUE, ORANGE, STYLE, new_figure, render_figure

@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from pyramidseg.base.config import Config
 from pyramidseg.base.device import Precision, autocast, choose_device, resolve_precision
 from pyramidseg.base.distributed import rank, sum_over_ranks, world_size
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.data.loading import Batch
 from pyramidseg.training.grouped_convolutions import fast_grouped_gradients
 

@@ -7,8 +7,8 @@ import torch
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import Config, ModelConfig
-from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.seeds import position_seed
 from pyramidseg.base.stored_json import parse_mapping, parse_stored
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.classifier import Classifier

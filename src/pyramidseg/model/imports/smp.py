@@ -13,7 +13,6 @@ The encoder's name comes from config.json or `--encoder`, and all sizes come fro
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +54,8 @@ CONFIG_TYPES: dict[str, type | tuple[type, ...]] = {
 }
 """The settings of config.json that are understood; each may be null."""
 
-
-@dataclass(frozen=True)
-class SmpNetwork:
-    """Settings of an FPN of smp, under smp's names."""
-
-    encoder_name: str
-    encoder_depth: int
-    in_channels: int
-    decoder_pyramid_channels: int
-    decoder_segmentation_channels: int
-    decoder_merge_policy: str
-    classes: int
-
-    def __str__(self) -> str:
-        return "smp FPN: " + ", ".join(f"{key} {value}" for key, value in vars(self).items())
+Settings = dict[str, Any]
+"""Settings of an FPN of smp, under smp's names."""
 
 
 def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions | None = None) -> ImportedModel:
@@ -90,32 +76,33 @@ def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions 
         raise ConfigError(f"--from {library}: unknown library; {nearest(library, ['smp'])}")
     checkpoint, options = read_foreign_checkpoint(Path(path)), options or ImportOptions()
     file, notes = checkpoint.file, list(checkpoint.notes)
-    config, assumed = _settings(checkpoint, options)
+    settings, assumed = _settings(checkpoint, options)
     tensors = _network_tensors(checkpoint, options.prefix, notes)
-    encoder = timm_encoder(config["encoder_name"], where=file)
-    network = _read_network(tensors, encoder, config, where=file)
-    notes += [str(network), *assumed]
-    classes = _classes(network.classes, options.classes, notes)
-    model = _new_segmenter(network, encoder, config, classes)
-    mean, std, statistics = smp_normalization(config, options, checkpoint.tensors, model.encoder_source)
+    encoder = timm_encoder(settings["encoder_name"], where=file)
+    network = _read_network(tensors, encoder, settings, where=file)
+    settings |= network
+    notes += [f"smp FPN: {', '.join(f'{key} {value}' for key, value in network.items())}", *assumed]
+    classes = _classes(settings["classes"], options.classes, notes)
+    model = _new_segmenter(settings, encoder, classes)
+    mean, std, statistics = smp_normalization(settings, options, checkpoint.tensors, model.encoder_source)
     notes.append(statistics)
-    _load(model, tensors, network, encoder, notes, where=file)
+    _load(model, tensors, settings, encoder, notes, where=file)
     model.set_normalization(mean, std)
-    model.encoder_source = EncoderSource("file", f"{file.name} (smp {network.encoder_name})", mean, std)
+    model.encoder_source = EncoderSource("file", f"{file.name} (smp {settings['encoder_name']})", mean, std)
     facts = {
         "library": "segmentation_models.pytorch",
         "file": file.name,
         "sha256": checkpoint.sha256,
-        "encoder": network.encoder_name,
-        "encoder_depth": network.encoder_depth,
-        "encoder_weights": config.get("encoder_weights"),
+        "encoder": settings["encoder_name"],
+        "encoder_depth": settings["encoder_depth"],
+        "encoder_weights": settings.get("encoder_weights"),
         "config": checkpoint.config,
     }
-    notes += _differences(network, config)
+    notes += _differences(settings)
     return ImportedModel(model.eval(), {"imported": facts}, tuple(notes))
 
 
-def _settings(checkpoint: ForeignCheckpoint, options: ImportOptions) -> tuple[dict[str, Any], list[str]]:
+def _settings(checkpoint: ForeignCheckpoint, options: ImportOptions) -> tuple[Settings, list[str]]:
     """The settings of config.json that are not null, those of options, and defaults; and notes about the defaults."""
     config = {key: value for key, value in (checkpoint.config or {}).items() if value is not None}
     architecture = config.pop("_model_class", "FPN")
@@ -180,34 +167,32 @@ def _network_tensors(checkpoint: ForeignCheckpoint, prefix: str | None, notes: l
     return {name.removeprefix(prefix): tensor for name, tensor in own.items()}
 
 
-def _read_network(
-    tensors: Mapping[str, Tensor], encoder: TimmEncoder, config: Mapping[str, Any], *, where: Path
-) -> SmpNetwork:
-    """The sizes of the network from its tensors, checked against config.json."""
-    name = config["encoder_name"]
+def _read_network(tensors: Mapping[str, Tensor], encoder: TimmEncoder, settings: Settings, *, where: Path) -> Settings:
+    """The encoder, and the sizes of the network from its tensors, checked against config.json."""
+    name = settings["encoder_name"]
     needed = {f"{TOP}.weight": 4, f"{FIRST_BRANCH}.0.weight": 4, f"{HEAD}.weight": 4, encoder.first_conv: 4}
     if wrong := [key for key, ndim in needed.items() if key not in tensors or tensors[key].ndim != ndim]:
         raise WeightsError(
             f"{where}: not an smp FPN of {name}: {len(wrong)} absent: {', '.join(wrong)}; nothing was loaded"
         )
     top, branch, head, first = (tensors[key].shape for key in needed)
-    network = SmpNetwork(
-        encoder_name=name,
-        encoder_depth=_depth(tensors, encoder, default=config.get("encoder_depth", 5)),
-        in_channels=first[1],
-        decoder_pyramid_channels=top[0],
-        decoder_segmentation_channels=branch[0],
-        decoder_merge_policy="cat" if head[1] == 4 * branch[0] else "add",
-        classes=head[0],
-    )
-    if differing := [
-        f"{key}={config[key]} (tensors: {size})" for key, size in vars(network).items() if config.get(key, size) != size
-    ]:
-        raise WeightsError(f"{where}: {CONFIG_FILE} contradicts the tensors: {', '.join(differing)}")
-    if network.encoder_depth not in STRIDES:
+    network = {
+        "encoder_name": name,
+        "encoder_depth": (depth := _depth(tensors, encoder, default=settings.get("encoder_depth", 5))),
+        "in_channels": first[1],
+        "decoder_pyramid_channels": top[0],
+        "decoder_segmentation_channels": branch[0],
+        "decoder_merge_policy": "cat" if head[1] == 4 * branch[0] else "add",
+        "classes": head[0],
+    }
+    differing = [key for key, size in network.items() if settings.get(key, size) != size]
+    if differing:
+        listed = ", ".join(f"{key}={settings[key]} (tensors: {network[key]})" for key in differing)
+        raise WeightsError(f"{where}: {CONFIG_FILE} contradicts the tensors: {listed}")
+    if depth not in STRIDES:
         raise WeightsError(
-            f"{where}: encoder_depth={network.encoder_depth} cannot be imported: its finest level is the image itself, "
-            "ours are strides 2 and 4; possible: 5 and 4"
+            f"{where}: encoder_depth={depth} cannot be imported: its finest level is the image itself, ours are "
+            "strides 2 and 4; possible: 5 and 4"
         )
     return network
 
@@ -224,26 +209,26 @@ def _depth(tensors: Mapping[str, Tensor], encoder: TimmEncoder, *, default: int)
     return next(matching, default)
 
 
-def _new_segmenter(network: SmpNetwork, encoder: TimmEncoder, config: Mapping[str, Any], classes: Classes) -> Segmenter:
+def _new_segmenter(settings: Settings, encoder: TimmEncoder, classes: Classes) -> Segmenter:
     """Our network of these settings, with random weights."""
-    finest, coarsest = STRIDES[network.encoder_depth]
-    settings: dict[str, Any] = {
-        "encoder": encoder.name,
-        "encoder_weights": "none",
-        "dropout": config["decoder_dropout"],
-        "in_channels": network.in_channels,
-        "finest_stride": finest,
-        "coarsest_stride": coarsest,
-        "pyramid_channels": network.decoder_pyramid_channels,
-        "segmentation_channels": network.decoder_segmentation_channels,
-        "merge": "concat" if network.decoder_merge_policy == "cat" else "add",
-        "norm": "group",
-        "smoothing": False,
-        "align_corners": True,
-        "interpolation": INTERPOLATIONS[config["decoder_interpolation"]],
-    }
+    finest, coarsest = STRIDES[settings["encoder_depth"]]
     with torch.random.fork_rng([]):  # importing must not change the caller's random state
-        return Segmenter(classes=classes, **settings)
+        return Segmenter(
+            classes=classes,
+            encoder=encoder.name,
+            encoder_weights="none",
+            dropout=settings["decoder_dropout"],
+            in_channels=settings["in_channels"],
+            finest_stride=finest,  # type: ignore[arg-type]
+            coarsest_stride=coarsest,  # type: ignore[arg-type]
+            pyramid_channels=settings["decoder_pyramid_channels"],
+            segmentation_channels=settings["decoder_segmentation_channels"],
+            merge="concat" if settings["decoder_merge_policy"] == "cat" else "add",
+            norm="group",
+            smoothing=False,
+            align_corners=True,
+            interpolation=INTERPOLATIONS[settings["decoder_interpolation"]],  # type: ignore[arg-type]
+        )
 
 
 def _classes(outputs: int, names: tuple[str, ...], notes: list[str]) -> Classes:
@@ -278,7 +263,7 @@ def smp_name(name: str, *, encoder_prefix: str) -> str:
 def _load(
     model: Segmenter,
     tensors: Mapping[str, Tensor],
-    network: SmpNetwork,
+    settings: Settings,
     encoder: TimmEncoder,
     notes: list[str],
     *,
@@ -290,14 +275,14 @@ def _load(
     expected = {theirs[name]: own[name] for name in theirs}
     classifier = (f"{HEAD}.weight", f"{HEAD}.bias")
     for name in classifier:
-        expected[name] = expected[name][-network.classes :]  # all rows, or one if the background is added
+        expected[name] = expected[name][-settings["classes"] :]  # all rows, or one if the background is added
     auxiliary = [name for name in tensors if name.startswith("classification_head.")]
     unused = [name for name in tensors if name not in expected and encoder.is_unused(name)]
     given = {name: tensor for name, tensor in tensors.items() if name not in {*auxiliary, *unused}}
-    what = f"{where}: not an smp FPN of {network.encoder_name} at depth {network.encoder_depth}"
+    what = f"{where}: not an smp FPN of {settings['encoder_name']} at depth {settings['encoder_depth']}"
     check_state_dict(expected, given, what=what)
     for name in classifier:
-        given[name] = _convert_classifier(given[name], network)
+        given[name] = _convert_classifier(given[name], settings)
     model.load_state_dict(own | {name: given[theirs[name]] for name in theirs if theirs[name] in given})
     if auxiliary:
         notes.append(f"left out, the auxiliary classification head: {grouped(auxiliary)}")
@@ -307,25 +292,25 @@ def _load(
     notes += [f"tensors of {dtype} are stored as float32" for dtype in sorted(dtypes - {"float32"})]
 
 
-def _convert_classifier(tensor: Tensor, network: SmpNetwork) -> Tensor:
+def _convert_classifier(tensor: Tensor, settings: Settings) -> Tensor:
     """Weight or bias of smp's last convolution as our classifier's."""
-    if network.decoder_merge_policy == "cat" and tensor.ndim == 4:
+    if settings["decoder_merge_policy"] == "cat" and tensor.ndim == 4:
         tensor = torch.cat(tensor.chunk(4, dim=1)[::-1], dim=1)  # smp concatenates the coarsest level first
-    return torch.cat([torch.zeros_like(tensor), tensor]) if network.classes == 1 else tensor
+    return torch.cat([torch.zeros_like(tensor), tensor]) if settings["classes"] == 1 else tensor
 
 
-def _differences(network: SmpNetwork, config: Mapping[str, Any]) -> list[str]:
+def _differences(settings: Settings) -> list[str]:
     """Notes about outputs that differ from smp's."""
     notes = []
-    factor, right = config.get("upsampling", 4), STRIDES[network.encoder_depth][0]
-    if factor != right:
+    depth, factor = settings["encoder_depth"], settings.get("upsampling", 4)
+    if factor != (right := STRIDES[depth][0]):
         notes.append(
-            f"at depth {network.encoder_depth} and upsampling {factor} smp's masks are {factor / right:g} times the "
-            f"image's size; the bundle's have the image's size, their logits are smp's with upsampling={right}"
+            f"at depth {depth} and upsampling {factor} smp's masks are {factor / right:g} times the image's size; the "
+            f"bundle's have the image's size, their logits are smp's with upsampling={right}"
         )
-    activation = config.get("activation", "identity")
+    activation = settings.get("activation", "identity")
     if activation != "identity":
         notes.append(f"activation {activation} is left out: bundles give logits")
-    if activation == "sigmoid" and network.classes > 1:
+    if activation == "sigmoid" and settings["classes"] > 1:
         notes.append("pixels that had several classes get the class of the highest logit")
     return notes
