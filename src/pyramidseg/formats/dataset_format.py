@@ -65,6 +65,7 @@ class ParsedDataset:
         values: reads the masks; image files, unless the format stores something else.
         notes: what was inferred or left out.
         defects: files that belong to no record; `open_dataset` refuses them unless its caller collects defects.
+        root: folder of the dataset, and `format`, the name of its format; set by `open_dataset`.
     """
 
     layout: str
@@ -73,6 +74,8 @@ class ParsedDataset:
     values: ValueSource = IndexValues()  # noqa: RUF009 - frozen, and without state
     notes: tuple[str, ...] = ()
     defects: tuple[Defect, ...] = ()
+    root: Path = Path()
+    format: str | None = None
 
 
 class PartialMatch(DataError):

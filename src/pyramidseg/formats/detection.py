@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Detected:
     root: Path
     handle: Any
 
-    def read(self, config: LabelConfig | None = None) -> ParsedDataset:
+    def read(self, config: LabelConfig) -> ParsedDataset:
         """Read the dataset with the settings that its format takes.
 
         Raises:
@@ -62,7 +62,7 @@ class Detected:
         """
         if isinstance(self.handle, DataError):
             raise self.handle
-        return self.format.read(self.handle, config or LabelConfig())
+        return replace(self.format.read(self.handle, config), root=self.root, format=self.format.name)
 
 
 def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: Path) -> Detected:
@@ -159,7 +159,7 @@ def _several_formats(folder: Path, fitting: Sequence[Detected], *, source: Path)
 def _problem(detected: Detected) -> str:
     """The first thing that a format finds wrong with its files."""
     try:
-        return "".join(f"{defect.file}: {defect.detail}" for defect in detected.read().defects[:1])
+        return "".join(f"{defect.file}: {defect.detail}" for defect in detected.read(LabelConfig()).defects[:1])
     except DataError as error:
         return str(error)
 

@@ -239,19 +239,18 @@ def _hex(reference: MaskReference) -> int | None:
 # The dataset file that opens a dataset again as it was opened: everything that was stated or inferred.
 
 
-def dataset_description(root: Path, format: str | None, stated: Statements, labels: Labels | None) -> dict[str, Any]:
+def dataset_description(parsed: ParsedDataset, stated: Statements, labels: Labels | None) -> dict[str, Any]:
     """The content of a `DatasetFile` in plain lists and numbers, in which every class states its mask values.
 
     Args:
-        format: None if every split names its own folders.
         stated: a colour of its classes that palettes are compared with is kept as such.
         labels: None if the classes could not be decided.
     """
     config = labels.config if labels else stated.config
     own = {entry.name for entry in stated.classes or () if entry.color is not None and not entry.merged}
     return {
-        "path": str(root.resolve()),
-        **({"format": format} if format else {}),
+        "path": str(parsed.root.resolve()),
+        **({"format": parsed.format} if parsed.format else {}),
         **{split: entry.model_dump(exclude_none=True) for split, entry in stated.splits.items()},
         **({"classes": _classes(labels, own)} if labels else {}),
         **config.model_dump(mode="json", exclude_defaults=True),

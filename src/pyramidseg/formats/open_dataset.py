@@ -4,7 +4,7 @@ YAML file or folder -> detect the format -> read its records -> decide on the cl
 A format is a module with a `DatasetFormat`, and an entry in `FORMATS`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,8 @@ from pyramidseg.formats import (
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
-from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.dataset_statements import Statements, read_statements, refuse_unused, source_statements
-from pyramidseg.formats.dataset_yaml import SplitEntry
 from pyramidseg.formats.detection import detect_format, refuse_defects
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
@@ -50,8 +49,7 @@ from pyramidseg.formats.separate_masks import read_named
 from pyramidseg.formats.space_splitting import with_val_blocks
 from pyramidseg.formats.split_files import divided_by_lists
 from pyramidseg.formats.splitting import with_val_split
-from pyramidseg.formats.unlisted_splits import with_unlisted_splits
-from pyramidseg.formats.unread_masks import with_unread_masks
+from pyramidseg.formats.unread_parts import with_unlisted_splits, with_unread_masks
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousFoldersError, AmbiguousReadingError
 from pyramidseg.images.scene_windows import window_at
 
@@ -110,11 +108,11 @@ def check_data_config(data: object) -> None:
 
 
 def _open(stated: Statements, fallback_classes: Classes | None = None, *, divide: bool = True) -> Dataset:
-    found = _find_records(stated)
-    refuse_defects(found.root, found.parsed.defects)
-    found = found.with_geojson_settings(stated, fallback_classes)
-    labels = decide_labels(found.parsed, stated, fallback_classes=fallback_classes)
-    return _with_val(_dataset(stated, found, labels), labels.config, divide=divide)
+    parsed = _list_records(stated)
+    refuse_defects(parsed.root, parsed.defects)
+    parsed = _with_polygon_classes(parsed, stated, fallback_classes)
+    labels = decide_labels(parsed, stated, fallback_classes=fallback_classes)
+    return _with_val(_dataset(parsed, stated, labels), labels.config, divide=divide)
 
 
 def open_with_defects(source: DatasetSource, data: DataConfig) -> tuple[Dataset, list[Defect]]:
@@ -128,99 +126,94 @@ def open_with_defects(source: DatasetSource, data: DataConfig) -> tuple[Dataset,
     if isinstance(source, Dataset):
         return _with_settings(source, data), []
     stated = read_statements(source, data)
-    if stated.sources:
-        sources = source_statements(stated, data)
-        opened = [_open_with_defects(each) for each in sources]
-        try:
-            return join(stated, [dataset for dataset, _ in opened]), [one for _, found in opened for one in found]
-        except AmbiguousDatasetError:
-            for each in sources:  # the names may be unclear because of defects, or be a likely reading only
-                _open(each)
-            raise
-    return _open_with_defects(stated)
+    if not stated.sources:
+        return _open_with_defects(stated)
+    sources = source_statements(stated, data)
+    opened = [_open_with_defects(each) for each in sources]
+    try:
+        return join(stated, [dataset for dataset, _ in opened]), [one for _, found in opened for one in found]
+    except AmbiguousDatasetError:
+        for each in sources:  # the names may be unclear because of defects, or be a likely reading only
+            _open(each)
+        raise
 
 
 def _open_with_defects(stated: Statements) -> tuple[Dataset, list[Defect]]:
-    found = _find_records(stated)
-    defects = list(found.parsed.defects)
-    is_class_list_damaged = has_damaged_list(found.parsed)
+    parsed = _list_records(stated)
+    defects = list(parsed.defects)
     try:
-        found = found.with_geojson_settings(stated, None)
-        labels = decide_labels(found.parsed, stated)
-        dataset = _dataset(stated, found, labels)
+        parsed = _with_polygon_classes(parsed, stated)
+        labels = decide_labels(parsed, stated)
+        dataset = _dataset(parsed, stated, labels)
     except AmbiguousLabelsError as error:
-        if any(found.parsed.splits.values()) and not is_class_list_damaged:
+        if any(parsed.splits.values()) and not has_damaged_list(parsed):
             defects.append(Defect(DefectKind.UNCLEAR_CLASSES, stated.source, error.detail))
         likeliest = error.interpretations[0]
         read_so = replace(stated, classes=likeliest.classes or stated.classes, config=likeliest.apply(stated.config))
-        labels = decide_labels(found.parsed, read_so)
-        dataset = _dataset(stated, found, labels)
+        labels = decide_labels(parsed, read_so)
+        dataset = _dataset(parsed, stated, labels)
     except (DefectError, ConfigError) as error:  # no mask can be read, or the settings name classes of a damaged file
         if isinstance(error, ConfigError):
             if not any(defect.kind in _LISTS_AND_ANNOTATIONS for defect in defects):
                 raise
             note = f"the settings do not fit what could be read: {error}"
-            found = replace(found, parsed=replace(found.parsed, notes=(*found.parsed.notes, note)))
-        labels = placeholder_labels(found.parsed, stated)
-        description = dataset_description(found.root, found.format, stated, None)
-        dataset = replace(_dataset(stated, found, labels), description=description)
-    if len(dataset.splits.get("train", ())) < 2 or "val" in found.parsed.splits:
+            parsed = replace(parsed, notes=(*parsed.notes, note))
+        labels = placeholder_labels(parsed, stated)
+        dataset = _dataset(parsed, stated, labels, is_decided=False)
+    if len(dataset.splits.get("train", ())) < 2 or "val" in parsed.splits:
         return dataset, defects  # too few images to divide, or a val split of which nothing can be read
     return _with_val(dataset, labels.config), defects
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The records of a dataset, the format that listed them (if one did), and their folder."""
-
-    format: str | None
-    root: Path
-    parsed: ParsedDataset
-
-    def with_geojson_settings(self, stated: Statements, fallback_classes: Classes | None) -> "_Found":
-        taken = FORMATS[self.format].settings if self.format else ("mask_name",)
-        parsed = apply_label_config(self.parsed, stated, fallback_classes=fallback_classes, taken=taken)
-        return replace(self, parsed=parsed)
+def _with_polygon_classes(
+    parsed: ParsedDataset, stated: Statements, fallback_classes: Classes | None = None
+) -> ParsedDataset:
+    taken = FORMATS[parsed.format].settings if parsed.format else ("mask_name",)
+    return apply_label_config(parsed, stated, fallback_classes=fallback_classes, taken=taken)
 
 
-def _find_records(stated: Statements) -> _Found:
+def _list_records(stated: Statements) -> ParsedDataset:
     """List the records: by the format of the folder, and by the folders that a YAML file names."""
+    names = {split: (entry.folder.lower(),) for split, entry in stated.splits.items() if entry.folder is not None}
     try:
-        return _list_records(stated)
+        listed = _read_format(stated, names) if names or not stated.splits else _without_format(stated)
+        parsed = _with_named_folders(listed, stated)
     except AmbiguousReadingError as error:
         raise AmbiguousDatasetError(stated.source, error.detail, error.alternatives) from None
-
-
-def _list_records(stated: Statements) -> _Found:
-    origin = str(stated.file or "data.format")
-    names = {split: (entry.folder.lower(),) for split, entry in stated.splits.items() if entry.folder is not None}
-    if stated.splits and not names:
-        if stated.format not in (None, geojson_folders.FORMAT.name):
-            raise ConfigError(
-                f"{origin}: format={stated.format}: every split names its own folders, so leave the format out"
-            )
-        named = ParsedDataset("folders named in the YAML file", {})
-        found = _Found(None, stated.root, with_class_list(named, stated.root))
-    else:
-        if stated.format is not None and stated.format not in FORMATS:
-            raise ConfigError(f"{origin}: unknown dataset format {stated.format!r}; {nearest(stated.format, FORMATS)}")
-        formats = {stated.format: FORMATS[stated.format]} if stated.format else FORMATS
-        detected = detect_format(stated.root, names or SPLIT_NAMES, formats=formats, source=stated.source)
-        try:
-            parsed = detected.read(stated.config)
-        except AmbiguousFoldersError as error:
-            if names:
-                raise
-            raise error.with_proposal(stated.source, stated.root) from None
-        if not names:
-            parsed = with_unlisted_splits(detected.root, parsed)
-        found = _Found(detected.format.name, detected.root, parsed)
-    parsed = _with_named_folders(found.parsed, stated)
-    parsed = with_unread_masks(found.root, parsed)
-    parsed = with_windows(parsed, stated.config, source=stated.source)
+    except AmbiguousFoldersError as error:
+        if names:
+            raise
+        raise error.with_proposal(stated.source, stated.root) from None
+    root = listed.root
+    parsed = with_windows(with_unread_masks(root, parsed), stated.config, source=stated.source)
     notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
-    notes += [f"the dataset is in {found.root}"] if found.root != stated.root and stated.file is None else []
-    return replace(found, parsed=replace(parsed, notes=(*notes, *parsed.notes)))
+    notes += [f"the dataset is in {root}"] if root != stated.root and stated.file is None else []
+    return replace(parsed, root=root, format=listed.format, notes=(*notes, *parsed.notes))
+
+
+def _read_format(stated: Statements, names: SplitNames) -> ParsedDataset:
+    """List the records of the format that is stated or detected.
+
+    Args:
+        names: of the folders of splits, as far as they are stated.
+    """
+    if stated.format is not None and stated.format not in FORMATS:
+        origin = stated.file or "data.format"
+        raise ConfigError(f"{origin}: unknown dataset format {stated.format!r}; {nearest(stated.format, FORMATS)}")
+    formats = {stated.format: FORMATS[stated.format]} if stated.format else FORMATS
+    detected = detect_format(stated.root, names or SPLIT_NAMES, formats=formats, source=stated.source)
+    parsed = detected.read(stated.config)
+    return parsed if names else with_unlisted_splits(parsed)
+
+
+def _without_format(stated: Statements) -> ParsedDataset:
+    """A dataset without records, to which the folders that all splits name are added."""
+    if stated.format not in (None, geojson_folders.FORMAT.name):
+        raise ConfigError(
+            f"{stated.file or 'data.format'}: format={stated.format}: every split names its own folders, so leave the "
+            "format out"
+        )
+    return with_class_list(ParsedDataset("folders named in the YAML file", {}, root=stated.root), stated.root)
 
 
 def _with_named_folders(parsed: ParsedDataset, stated: Statements) -> ParsedDataset:
@@ -230,34 +223,35 @@ def _with_named_folders(parsed: ParsedDataset, stated: Statements) -> ParsedData
         AmbiguousReadingError: see `pair_folders`.
     """
     splits, root, mask_name = stated.splits, stated.root, stated.config.mask_name or ""
-    folders = {split: (root / it.images, root / it.masks) for split, it in splits.items() if it.images and it.masks}
+    folders = {
+        split: (root / (it.images or ""), root / (it.masks or "")) for split, it in splits.items() if it.folder is None
+    }
     if CLASS in mask_name and folders and all(place.is_dir() for pair in folders.values() for place in pair):
         return read_named(parsed.layout, folders, mask_name)
     for split, entry in splits.items():
-        if entry.folder is None:
-            parsed = _with_split(parsed, split, entry, stated)
+        if split in folders:
+            parsed = _with_split(parsed, split, *folders[split], stated)
         elif split not in parsed.splits:
             detail = f"{split}: no images with masks in a folder {entry.folder!r} of {root}; correct the name"
             defect = Defect(DefectKind.ABSENT, stated.file or root, detail)
             parsed = replace(parsed, defects=(*parsed.defects, defect))
-    is_undivided = [*splits] == ["train"] and splits["train"].folder is None and bool(parsed.splits.get("train"))
+    is_undivided = [*splits] == ["train"] == [*folders] and bool(parsed.splits.get("train"))
     return divided_by_lists(parsed, root) if is_undivided else parsed
 
 
-def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, stated: Statements) -> ParsedDataset:
-    root, file = stated.root, stated.file or stated.root
-    images, masks = root / (entry.images or ""), root / (entry.masks or "")
+def _with_split(parsed: ParsedDataset, split: str, images: Path, masks: Path, stated: Statements) -> ParsedDataset:
+    file = stated.file or stated.root
     has_vectors = geojson_folders.is_vectors(masks)
-    missing = [
+    missing = tuple(
         Defect(DefectKind.ABSENT, file, f"{split}.{key}: folder {folder} does not exist; correct the name")
         for key, folder in (("images", images), ("masks", masks))
         if not folder.is_dir() and not (has_vectors and folder is masks)
-    ]
+    )
     if not missing and any(parsed.splits.values()) and has_vectors != isinstance(parsed.values, GeoJsonMasks):
         raise DataError(f"{file}: {split}.masks: GeoJSON in some splits and images in others; use one kind")
     if has_vectors and not missing:
         return geojson_folders.with_vectors(parsed, split, geojson_folders.pair_vectors(images, masks))
-    matched = MatchedFiles((), tuple(missing)) if missing else pair_folders(images, masks, stated.config.mask_name)
+    matched = MatchedFiles((), missing) if missing else pair_folders(images, masks, stated.config.mask_name)
     return replace(
         parsed,
         splits={**parsed.splits, split: matched.records},
@@ -266,8 +260,7 @@ def _with_split(parsed: ParsedDataset, split: str, entry: SplitEntry, stated: St
     )
 
 
-def _dataset(stated: Statements, found: _Found, labels: Labels) -> Dataset:
-    parsed = found.parsed
+def _dataset(parsed: ParsedDataset, stated: Statements, labels: Labels, *, is_decided: bool = True) -> Dataset:
     return Dataset(
         source=str(stated.named),
         layout=parsed.layout,
@@ -276,7 +269,7 @@ def _dataset(stated: Statements, found: _Found, labels: Labels) -> Dataset:
         splits={split: records for split, records in parsed.splits.items() if records},
         notes=(*parsed.notes, *labels.notes),
         bands=labels.config.bands,
-        description=dataset_description(found.root, found.format, stated, labels),
+        description=dataset_description(parsed, stated, labels if is_decided else None),
     )
 
 

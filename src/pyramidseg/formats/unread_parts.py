@@ -1,4 +1,4 @@
-"""Folders named like a split from which the format read nothing: they are never left out or mixed in silently.
+"""Parts of a dataset that its format did not read are never left out or mixed in silently: splits, and mask files.
 
 A format lists what fits its layout. A split with one side missing, without its annotation file, or empty does not fit,
 and a split below another folder is read as part of the whole. Without this check a validation split would be cut out of
@@ -6,14 +6,17 @@ the training images although there is one, or test images would be trained on.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectKind
+from pyramidseg.base.text import first_few
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset
-from pyramidseg.formats.paths import holds_images, subfolders
+from pyramidseg.formats.mask_sampling import mask_files
+from pyramidseg.formats.paths import content, holds_images, subfolders
+from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_array_name, is_image_name, list_files
 
 _SIDES = "images?|imgs?|pictures|frames|masks?|labels?|annotations?|annot|segmentations?|gt"
 _MAX_FOLDERS = 200
@@ -33,15 +36,14 @@ _NOT_ALWAYS_A_SPLIT = _folder_pattern((*RARE_VAL_NAMES, "dev"))
 _SIDE = re.compile(rf"{_SIDES}|leftimg8bit|gtfine|gtcoarse", re.IGNORECASE)
 
 
-def with_unlisted_splits(root: Path, parsed: ParsedDataset) -> ParsedDataset:
+def with_unlisted_splits(parsed: ParsedDataset) -> ParsedDataset:
     """Add a defect or a note for each folder that is named like a split which the format did not list."""
     image_folders = {split: _folders(record.image for record in records) for split, records in parsed.splits.items()}
     mask_folders = _folders(record.mask for records in parsed.splits.values() for record in records if record.mask)
     used = mask_folders.union(*image_folders.values())
-    candidates = list(_candidates(root, parsed, used))
+    candidates = list(_candidates(parsed, used))
     mixed_in = {split for split, folder in candidates if any(folder in homes for homes in image_folders.values())}
-    defects: list[Defect] = []
-    notes: list[str] = []
+    defects, notes = list[Defect](), list[str]()
     for split, folder in candidates:
         listed_as = [home for home, homes in image_folders.items() if folder in homes]
         is_test = split == UNLABELLED_SPLIT
@@ -59,14 +61,14 @@ def with_unlisted_splits(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     return replace(parsed, defects=(*parsed.defects, *defects), notes=(*parsed.notes, *notes))
 
 
-def _candidates(root: Path, parsed: ParsedDataset, used: set[Path]) -> Iterator[tuple[str, Path]]:
+def _candidates(parsed: ParsedDataset, used: set[Path]) -> Iterator[tuple[str, Path]]:
     """Folders named like an absent split, and without a defect so far, in the dataset's folder and below its sides."""
     absent = {split: pattern for split, pattern in _PATTERNS.items() if split not in parsed.splits}
     if not absent:
         return
     done = {folder for defect in parsed.defects for folder in (defect.file, *defect.file.parents)}
     named: set[Path] = set()
-    places = [root]
+    places = [parsed.root]
     for place in places:
         for folder in subfolders(place)[:_MAX_FOLDERS]:
             if _SIDE.fullmatch(folder.name) or folder in used:
@@ -108,3 +110,75 @@ def _mixed_split(split: str, folder: Path, listed: list[str], parsed: ParsedData
         f"{advice}, or rename it"
     )
     return Defect(DefectKind.ABSENT, folder, detail)
+
+
+# Masks of types that are not read.
+
+_SHOWN = 8
+_TEXTS = (".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".html", ".md")
+_LOST = (DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.ABSENT, DefectKind.REPEATED_ID)
+
+
+def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
+    """Add a defect for each folder with masks of another type, or one for a dataset without any pair."""
+    unread = [*_unread_masks(parsed)]
+    if not unread and any(defect.kind in _LOST for defect in parsed.defects):
+        unread = [*_unread_files(root, {*mask_files(parsed)})]
+    defects = [*parsed.defects, *unread]
+    if not any(parsed.splits.values()) and all(defect.kind is DefectKind.MISSING_MASK for defect in defects):
+        found = f"no image with a mask was found ({parsed.layout}); found {_by_folder(root)}"
+        defects.append(Defect(DefectKind.ABSENT, root, f"{found}: add masks as PNG or TIFF files"))
+    notes = [*parsed.notes, *_unread_images(parsed)]
+    return replace(parsed, defects=tuple(defects), notes=tuple(notes))
+
+
+def _unread_files(root: Path, masks: Container[Path]) -> Iterator[Defect]:
+    """A defect for the files of a dataset that may be the missing ones, but whose types are not read."""
+    if files := [file for file in list_files(root, UNREAD_EXTENSIONS) if file not in masks]:
+        found = f"{count_extensions(files)}, such as {files[0].relative_to(root)}, are of types that are not read"
+        detail = f"{found}; if these are the missing files, save them as PNG or TIFF files"
+        yield Defect(DefectKind.UNREADABLE_MASK, root, detail)
+
+
+def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
+    """A note for each folder of images that also holds images, rasters or videos of types that are not read."""
+    for folder in dict.fromkeys(record.image.parent for some in parsed.splits.values() for record in some):
+        files = [file for file in content(folder) if file.name.lower().endswith(UNREAD_EXTENSIONS)]
+        if files:
+            yield f"{folder}: {count_extensions(files)}, such as {files[0].name}, are of types that are not read"
+
+
+def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
+    """Files of other types in the folders of the masks, if they are named like an image that has no mask."""
+    records = [record for some in parsed.splits.values() for record in some if record.mask]
+    paired = {record.image for record in records}
+    folders = dict.fromkeys(record.mask.parent for record in records if record.mask and is_image_name(record.mask.name))
+    images = dict.fromkeys(image.parent for image in paired)
+    for folder in folders:
+        there = content(folder)
+        others = [file for file in there if not (is_image_name(file.name) or file.suffix.lower() in _TEXTS)]
+        if not others:
+            continue
+        files = (file for place in images for file in content(place) if is_image_name(file.name))
+        alone = {file.stem.lower() for file in files if file not in paired}
+        absent = {record.mask for record in records if record.mask and record.mask.parent == folder}.difference(there)
+        alone.update(mask.stem.lower() for mask in absent)
+        lost = [file for file in others if file.name.partition(".")[0].lower() in alone and file.is_file()]
+        if lost:
+            where = " next to image files" if is_array_name(lost[0].name) else ""
+            found = (
+                f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read{where} "
+                f"({count_extensions(lost)})"
+            )
+            yield Defect(DefectKind.UNREADABLE_MASK, folder, f"{found}; save them as PNG or TIFF files")
+
+
+def _by_folder(root: Path) -> str:
+    """Files by folder and extension: `JPEGImages: 6 .jpg, SegmentationClass: nothing`."""
+    folders = [root, *(inner for folder in subfolders(root) for inner in (folder, *subfolders(folder)))]
+    found = [
+        f"{folder.relative_to(root).as_posix()}: {count_extensions(files) or 'nothing'}"
+        for folder in folders
+        if (files := [file for file in content(folder) if file.is_file()]) or not subfolders(folder)
+    ]
+    return first_few(found, limit=_SHOWN)
