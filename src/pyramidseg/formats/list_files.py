@@ -17,9 +17,8 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import is_file, resolve_inside
 from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, SplitNames
-from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.paths import content
+from pyramidseg.formats.paths import content, without_leading_folders
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS, is_array_name, is_image_name
 
 MAX_BYTES = 2**26

@@ -13,10 +13,9 @@ from pyramidseg.base.defects import Defect, DefectCollector, DefectError, Defect
 from pyramidseg.base.safe_paths import short
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
-from pyramidseg.formats.foreign_names import last_parts
 from pyramidseg.formats.list_files import SplitList, column, find_lists, has_image_name, listed_file, without_header
 from pyramidseg.formats.pairing import MatchedFiles, key_of
-from pyramidseg.formats.paths import child_folder
+from pyramidseg.formats.paths import child_folder, last_parts
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS, list_images
 
 CVAT_SUBSET = "default"

@@ -36,10 +36,9 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SplitNames,
 )
-from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
-from pyramidseg.formats.paths import child_folder, subfolders
+from pyramidseg.formats.paths import child_folder, subfolders, without_leading_folders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, drawn_name, repeated_names_note, similar_names_note
 from pyramidseg.formats.region_masks import RegionMasks
 from pyramidseg.formats.yolo_description import CLASS_NAMES, DataYaml, find_data_yaml, names_from_list

@@ -10,7 +10,7 @@ from pyramidseg.base.safe_paths import is_file, resolve_inside, short
 from pyramidseg.formats.coco.annotation_files import AnnotationFiles, words
 from pyramidseg.formats.coco.coco_json import CocoJson, parse_coco_json
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, SplitNames
-from pyramidseg.formats.foreign_names import leads_elsewhere, only_images_named
+from pyramidseg.formats.paths import leads_elsewhere, only_images_named
 from pyramidseg.images.image_files import list_images
 
 IMAGE_FOLDERS = ("", "images", "data", "JPEGImages")
