@@ -8,8 +8,8 @@ Source: M. Cordts et al., arXiv 1604.01685; names, ids and colours are those of 
 (helpers/labels.py).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,25 +91,10 @@ ENCODINGS = (
 """In order of preference."""
 
 
-@dataclass(frozen=True)
-class CityscapesFolders:
-    """The folders of images and of masks of each split, and the kind of the masks.
+def detect(folder: Path, splits: SplitNames) -> ParsedDataset | None:
+    """Find gtFine, or gtCoarse if there is no gtFine, and pair the images of each split with their masks.
 
-    Attributes:
-        truth: the folder `gtFine` or `gtCoarse`; `kind` is its name.
-        splits: folders of images and of masks; None if one of them is missing.
-    """
-
-    images: Path
-    truth: Path
-    kind: str
-    encoding: Encoding
-    splits: Mapping[str, tuple[Path | None, Path | None]]
-    notes: tuple[str, ...]
-
-
-def detect(folder: Path, splits: SplitNames) -> CityscapesFolders | None:
-    """Find gtFine, or gtCoarse if there is no gtFine. The test split, whose labels are not published, is left out.
+    The test split, whose labels are not published, is left out.
 
     Raises:
         PartialMatch: the images or the masks are missing.
@@ -127,25 +112,19 @@ def detect(folder: Path, splits: SplitNames) -> CityscapesFolders | None:
     if any(sides.pop("test", ())):
         notes.append("the test split was left out: Cityscapes does not publish its labels")
     encoding = _encoding(truth, (masks for _, masks in sides.values() if masks))
-    return CityscapesFolders(images, truth, kind, encoding, sides, (*notes, *filter(None, [encoding.note])))
-
-
-def read(found: CityscapesFolders, _: object) -> ParsedDataset:
-    """Pair the images of each split with their masks."""
+    notes += filter(None, [encoding.note])
     pairs: dict[str, MatchedFiles] = {}
-    for split, (images, masks) in found.splits.items():
-        if images and masks:
-            pairs[split] = _pair(images, masks, f"_{found.kind}{found.encoding.suffix}")
-        elif present := images or masks:
-            other = found.truth if images else found.images
-            detail = f"there is no such folder in {other}; unpack it there, or remove this one"
+    for split, (own_images, masks) in sides.items():
+        if own_images and masks:
+            pairs[split] = _pair(own_images, masks, f"_{kind}{encoding.suffix}")
+        elif present := own_images or masks:
+            detail = f"there is no such folder in {truth if own_images else images}; unpack it there, or remove this one"
             pairs[split] = MatchedFiles.of_none(present, detail)
-    layout = f"Cityscapes (leftImg8bit, {found.kind} {found.encoding.suffix[1:]})"
-    parsed = paired_dataset(layout, pairs, notes=found.notes)
-    return replace(parsed, labels=found.encoding.labels, values=found.encoding.values)
+    parsed = paired_dataset(f"Cityscapes (leftImg8bit, {kind} {encoding.suffix[1:]})", pairs, notes=notes)
+    return replace(parsed, labels=encoding.labels, values=encoding.values)
 
 
-FORMAT = DatasetFormat("cityscapes", "leftImg8bit and gtFine", detect, read)
+FORMAT = DatasetFormat("cityscapes", "leftImg8bit and gtFine", detect, read=lambda parsed, _: parsed)
 
 
 def _encoding(truth: Path, folders: Iterable[Path]) -> Encoding:
