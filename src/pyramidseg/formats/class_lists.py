@@ -52,13 +52,10 @@ class ClassList(NamedTuple):
     defects: tuple[Defect, ...] = ()
 
 
-def with_class_list(parsed: ParsedDataset, folder: Path, default: ClassList | None = None) -> ParsedDataset:
-    """The dataset with the classes of the list in its folder, or with the default if there is none."""
-    found = find_class_list(folder)
-    labels, notes = found.labels, (*parsed.notes, *found.notes)
-    if default and not (found.labels or found.defects):
-        labels, notes = default.labels, (*notes, *default.notes)
-    return replace(parsed, labels=labels, notes=notes, defects=(*parsed.defects, *found.defects))
+def with_class_list(parsed: ParsedDataset, folder: Path) -> ParsedDataset:
+    """The dataset with the classes of the list in its folder."""
+    labels, notes, defects = find_class_list(folder)
+    return replace(parsed, labels=labels, notes=(*parsed.notes, *notes), defects=(*parsed.defects, *defects))
 
 
 def find_class_list(folder: Path) -> ClassList:
@@ -86,9 +83,11 @@ def find_class_list(folder: Path) -> ClassList:
     return ClassList(tuple(labels), (f"{file.name} names the classes{others}",))
 
 
-def with_default_labels(parsed: ParsedDataset, labels: tuple[SourceLabel, ...]) -> ParsedDataset:
-    """The dataset with these classes, unless a class list names others or has a defect."""
-    return parsed if parsed.labels or has_damaged_list(parsed) else replace(parsed, labels=labels)
+def with_default_labels(parsed: ParsedDataset, labels: tuple[SourceLabel, ...], *notes: str) -> ParsedDataset:
+    """The dataset with these classes, and notes on them, unless a class list names others or has a defect."""
+    if parsed.labels or has_damaged_list(parsed):
+        return parsed
+    return replace(parsed, labels=labels, notes=(*parsed.notes, *notes))
 
 
 def has_damaged_list(parsed: ParsedDataset) -> bool:

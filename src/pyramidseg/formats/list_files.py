@@ -36,23 +36,16 @@ _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in nam
 
 
 class SplitList(NamedTuple):
-    """A file and its lines; of a table with a column of splits only the lines of one split.
+    """A file of a split.
 
     Attributes:
+        rows: its lines, where it is a table with a column of splits, or empty, if it cannot be used.
         unread: other files that are named like lists of the split.
     """
 
     file: Path
     rows: tuple[Row, ...] | None = None
     unread: tuple[Path, ...] = ()
-
-    def read(self) -> Sequence[Row]:
-        """The lines in columns.
-
-        Raises:
-            DefectError: the file cannot be read.
-        """
-        return read_rows(self.file) if self.rows is None else self.rows
 
 
 def find_lists(

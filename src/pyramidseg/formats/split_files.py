@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,7 +12,15 @@ from pyramidseg.base.defects import Defect, DefectCollector, DefectError, Defect
 from pyramidseg.base.safe_paths import short
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
-from pyramidseg.formats.list_files import SplitList, column, find_lists, has_image_name, listed_file, without_header
+from pyramidseg.formats.list_files import (
+    SplitList,
+    column,
+    find_lists,
+    has_image_name,
+    listed_file,
+    read_rows,
+    without_header,
+)
 from pyramidseg.formats.pairing import MatchedFiles, key_of
 from pyramidseg.formats.paths import child_folder, last_parts
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS, list_images
@@ -49,20 +56,6 @@ class ImageSets(NamedTuple):
     defects: tuple[Defect, ...] = ()
     unknown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def image_sets_folder(folder: Path) -> Path | None:
-    """`ImageSets/Segmentation`, ignoring case."""
-    sets = child_folder(folder, ["imagesets"])
-    return sets and child_folder(sets, ["segmentation"])
-
-
-def read_image_sets(folder: Path, splits: SplitNames, known: Iterable[str]) -> ImageSets:
-    """The list of each split in `ImageSets/Segmentation`."""
-    place = image_sets_folder(folder)
-    if splits == SPLIT_NAMES:
-        splits = {**splits, "train": (*splits["train"], *WHOLE)}
-    return read_lists([place], splits, partial(resolve_name, known=set(known))) if place else ImageSets({})
 
 
 def read_lists(places: Sequence[Path], splits: SplitNames, id_of: Callable[[str], str | None]) -> ImageSets:
@@ -110,7 +103,7 @@ def _rows(listed: SplitList, id_of: Callable[[str], str | None]) -> list[tuple[s
     def fits(cell: str) -> bool:
         return id_of(cell) is not None
 
-    rows = without_header(listed.read(), fits)
+    rows = without_header(read_rows(listed.file) if listed.rows is None else listed.rows, fits)
     at = column(rows, fits) or 0
     return [
         (id_of(row[at]) or row[at], next(filter(has_image_name, row[at + 1 :]), ""))

@@ -10,13 +10,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.config import CLASS, LabelConfig
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.safe_paths import short
-from pyramidseg.formats.class_lists import ClassList, listed_name, voc_color, with_class_list
+from pyramidseg.formats.class_lists import listed_name, voc_color, with_class_list, with_default_labels
 from pyramidseg.formats.dataset_format import (
     SPLIT_NAMES,
     DatasetFormat,
@@ -31,7 +32,7 @@ from pyramidseg.formats.paired_writer import IGNORE_COLOR, color_mask, distinct_
 from pyramidseg.formats.pairing import MatchedFiles, Side, pair, pair_by_name
 from pyramidseg.formats.paths import child_file, child_folder
 from pyramidseg.formats.separate_masks import read_named
-from pyramidseg.formats.split_files import ImageSets, image_sets_folder, listed_pairs, read_image_sets
+from pyramidseg.formats.split_files import WHOLE, ImageSets, listed_pairs, read_lists, resolve_name
 from pyramidseg.images.image_files import list_images, list_masks
 
 _NAMES = (
@@ -48,11 +49,12 @@ VOC = (
 
 @dataclass(frozen=True)
 class VocFiles:
-    """The images, the masks, and the lists of each split."""
+    """The images, the masks, and the lists of each split in `place`, if it is there."""
 
     folder: Path
     images: Side
     masks: Side
+    place: Path | None
     sets: ImageSets
     splits: SplitNames
 
@@ -75,10 +77,14 @@ def detect(folder: Path, splits: SplitNames) -> VocFiles | None:
             "JPEGImages"
         )
     image_side, mask_side = Side.of(images, list_images(images)), Side.of(masks, list_masks(masks))
-    sets = read_image_sets(folder, splits, {*image_side.keys, *mask_side.keys})
+    sets_folder = child_folder(folder, ["imagesets"])
+    place = sets_folder and child_folder(sets_folder, ["segmentation"])
+    known = {*image_side.keys, *mask_side.keys}
+    names = {**splits, "train": (*splits["train"], *WHOLE)} if splits == SPLIT_NAMES else splits
+    sets = read_lists([place], names, partial(resolve_name, known=known)) if place else ImageSets({})
     if not sets.lists and splits != SPLIT_NAMES:  # a YAML file names lists that do not exist
         return None
-    return VocFiles(folder, image_side, mask_side, sets, splits)
+    return VocFiles(folder, image_side, mask_side, place, sets, splits)
 
 
 def read(found: VocFiles, config: LabelConfig) -> ParsedDataset:
@@ -92,8 +98,7 @@ def read(found: VocFiles, config: LabelConfig) -> ParsedDataset:
     layout = f"Pascal VOC ({images.folder.name}, {masks.folder.name})"
     if mask_name and CLASS in mask_name:
         return read_named(layout, {"train": (images.folder, masks.folder)}, mask_name)
-    place = image_sets_folder(found.folder)
-    if sets.lists and place and (named := listed_pairs(found.folder, [place], found.splits)):
+    if sets.lists and found.place and (named := listed_pairs(found.folder, [found.place], found.splits)):
         pairs, sets = named, ImageSets({})
     elif sets.lists:
         pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, "labelmap.txt") is not None)
@@ -101,9 +106,8 @@ def read(found: VocFiles, config: LabelConfig) -> ParsedDataset:
         pairs = {"train": _all_with_masks(images, masks, mask_name)}
     parsed = paired_dataset(layout, pairs, notes=sets.notes)
     parsed = replace(parsed, defects=(*sets.defects, *parsed.defects))
-    return with_class_list(
-        parsed, found.folder, ClassList(VOC, ("there is no class list: Pascal VOC's classes are used",))
-    )
+    parsed = with_class_list(parsed, found.folder)
+    return with_default_labels(parsed, VOC, "there is no class list: Pascal VOC's classes are used")
 
 
 FORMAT = DatasetFormat(
