@@ -11,7 +11,7 @@ from pathlib import Path
 from pyramidseg.base.config import ANY_NAME, CLASS, STEM, LabelConfig
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.formats.class_lists import with_class_list
-from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.label_studio_brushes import refuse_brush_files
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, holds_masks, subfolders
@@ -89,16 +89,14 @@ def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
         folders = {split: (images, masks) for split, (images, masks) in found.folders.items() if masks is not None}
         return read_named(found.layout, folders, mask_name)
     matched = dict(found.matched)
-    notes = list(found.notes)
     for split, (images, masks) in found.folders.items():
-        if masks is not None:
-            matched[split] = without_labels(split, pair_folders(images, masks, mask_name), images)
-        elif split == UNLABELLED_SPLIT:
-            notes.append(f"the test split ({images}) has no masks and was left out")
-        else:
+        if masks is None:
             detail = f"there is no folder masks or labels for these images; {NAME_SPLITS}"
-            matched[split] = MatchedFiles.of_none(images, detail)
-    parsed = paired_dataset(found.layout, matched, notes=notes)
+            pairs = MatchedFiles.of_none(images, detail)
+        else:
+            pairs = pair_folders(images, masks, mask_name)
+        matched[split] = without_labels(split, pairs, images)
+    parsed = paired_dataset(found.layout, matched, notes=found.notes)
     if found.is_undivided:
         parsed = divided_by_lists(parsed, found.root)
     return with_class_list(parsed, found.root)
@@ -138,25 +136,20 @@ def _splits_above(root: Path, splits: SplitNames) -> PairedFiles | None:
     return _two_folders(root, "paired folders ({split}/images, {split}/masks)", folders)
 
 
-def _splits_below(root: Path, splits: SplitNames) -> PairedFiles | None:
-    """`images/{split}`, `masks/{split}`."""
+def _two_sides(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """`images/{split}`, `masks/{split}`; or `images`, `masks`."""
     images, masks = _images_and_masks(root) or (None, None)
-    if images is None or masks is None:
+    if images is None:
         return None
-    below = _split_folders(images, splits)
+    below = _split_folders(images, splits) if masks else {}
     folders: dict[str, FolderPair] = {
-        split: (folder, child_folder(masks, splits[split])) for split, folder in below.items()
+        split: (folder, masks and child_folder(masks, splits[split])) for split, folder in below.items()
     }
-    found = _two_folders(root, "paired folders (images/{split}, masks/{split})", folders)
-    return found and replace(found, notes=_outside_splits(images, below.values()))
-
-
-def _no_splits(root: Path, splits: SplitNames) -> PairedFiles | None:
-    """`images`, `masks`."""
-    pair = _images_and_masks(root)
-    if pair is None or splits != SPLIT_NAMES:  # the user named the folders of splits
+    if found := _two_folders(root, "paired folders (images/{split}, masks/{split})", folders):
+        return replace(found, notes=_outside_splits(images, below.values()))
+    if splits != SPLIT_NAMES:  # the user named the folders of splits
         return None
-    found = _two_folders(root, "paired folders (images, masks)", {"train": pair})
+    found = _two_folders(root, "paired folders (images, masks)", {"train": (images, masks)})
     return found and replace(found, is_undivided=True)
 
 
@@ -180,9 +173,7 @@ def _mixed_folder_per_split(root: Path, splits: SplitNames) -> PairedFiles | Non
     for split, folder in folders.items():
         if split not in mixed and holds_images(folder):
             detail = f"no masks next to these images, although other splits have them; {NAME_SPLITS}"
-            note = f"the test split ({folder}) has no masks and was left out"
-            is_test = split == UNLABELLED_SPLIT
-            matched[split] = MatchedFiles((), notes=(note,)) if is_test else MatchedFiles.of_none(folder, detail)
+            matched[split] = without_labels(split, MatchedFiles.of_none(folder, detail), folder)
     return PairedFiles(root, "masks next to images, a folder for each split", mixed, matched)
 
 
@@ -203,8 +194,7 @@ def _is_mixed(folder: Path) -> bool:
 LAYOUTS: tuple[Callable[[Path, SplitNames], PairedFiles | None], ...] = (
     _listed_pairs,
     _splits_above,
-    _splits_below,
-    _no_splits,
+    _two_sides,
     _splits_in_names,
     _mixed_folder_per_split,
     _mixed_folder,

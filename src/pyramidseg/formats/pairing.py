@@ -84,7 +84,7 @@ def without_labels(split: str, pairs: MatchedFiles, folder: Path) -> MatchedFile
     """The same files; for a test split without masks or images, only a note."""
     missing = (DefectKind.ABSENT, DefectKind.MISSING_MASK)
     if split == UNLABELLED_SPLIT and not pairs.records and all(defect.kind in missing for defect in pairs.defects):
-        return MatchedFiles((), notes=(f"the test split ({folder}) has no image with a mask and was left out",))
+        return MatchedFiles((), notes=(f"the test split ({folder}) has no masks and was left out",))
     return pairs
 
 
