@@ -9,10 +9,8 @@ Source: G. J. Brostow, J. Fauqueur, R. Cipolla: Semantic object classes in video
 from dataclasses import replace
 from pathlib import Path
 
-from pyramidseg.base.config import LabelConfig
 from pyramidseg.formats import paired
-from pyramidseg.formats.class_lists import with_default_labels
-from pyramidseg.formats.dataset_format import SPLIT_NAMES, ParsedDataset, SplitNames, color_labels
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, SplitNames, color_labels
 from pyramidseg.formats.paired import PairedFiles
 from pyramidseg.formats.paths import child_folder
 
@@ -36,16 +34,8 @@ def detect(folder: Path, splits: SplitNames) -> PairedFiles | None:
     if images is None or masks is None or splits != SPLIT_NAMES:
         return None
     hint = "frames belong to video sequences: data.group='^[^_]+' keeps each sequence in one split"
-    return PairedFiles(
-        folder, "CamVid (701_StillsRaw_full, LabeledApproved_full)", {"train": (images, masks)}, notes=(hint,)
-    )
+    layout = "CamVid (701_StillsRaw_full, LabeledApproved_full)"
+    return PairedFiles(folder, layout, {"train": (images, masks)}, notes=(hint,), labels=CAMVID_32)
 
 
-def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
-    """Pair the files, with the classes of a class list if there is one."""
-    return with_default_labels(paired.read(found, config), CAMVID_32)
-
-
-FORMAT = replace(
-    paired.FORMAT, name="camvid", layout="701_StillsRaw_full and LabeledApproved_full", detect=detect, read=read
-)
+FORMAT = replace(paired.FORMAT, name="camvid", layout="701_StillsRaw_full and LabeledApproved_full", detect=detect)

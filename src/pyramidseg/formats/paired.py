@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pyramidseg.base.config import ANY_NAME, CLASS, STEM, LabelConfig
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.formats.class_lists import with_class_list
-from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
+from pyramidseg.formats.class_lists import with_class_list, with_default_labels
+from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SourceLabel, SplitNames
 from pyramidseg.formats.label_studio_brushes import refuse_brush_files
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, holds_masks, subfolders
@@ -44,6 +44,7 @@ class PairedFiles:
         folders: folders of images and masks by split, still to be paired.
         matched: files by split that are paired already, or the reason why a split cannot be.
         is_undivided: whether there are no splits, so that lists of names may divide the images.
+        labels: the classes unless a class list names others.
     """
 
     root: Path
@@ -52,6 +53,7 @@ class PairedFiles:
     matched: Mapping[str, MatchedFiles] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_undivided: bool = False
+    labels: tuple[SourceLabel, ...] = ()
 
 
 def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
@@ -99,7 +101,7 @@ def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
     parsed = paired_dataset(found.layout, matched, notes=found.notes)
     if found.is_undivided:
         parsed = divided_by_lists(parsed, found.root)
-    return with_class_list(parsed, found.root)
+    return with_default_labels(with_class_list(parsed, found.root), found.labels)
 
 
 def paired_dataset(layout: str, pairs: Mapping[str, MatchedFiles], *, notes: Iterable[str] = ()) -> ParsedDataset:

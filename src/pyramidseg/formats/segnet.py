@@ -6,7 +6,6 @@ from pathlib import Path
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.formats import paired
-from pyramidseg.formats.class_lists import with_default_labels
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames, color_labels
 from pyramidseg.formats.paired import FolderPair, PairedFiles
 from pyramidseg.formats.pairing import MatchedFiles
@@ -39,7 +38,7 @@ def detect(root: Path, splits: SplitNames) -> PairedFiles | None:
             lone[split] = MatchedFiles.of_none(masks, f"the folder of its images is missing: {name}")
     if not any(masks for _, masks in folders.values()):
         return None
-    return PairedFiles(root, "SegNet ({split}, {split}annot)", folders, lone)
+    return PairedFiles(root, "SegNet ({split}, {split}annot)", folders, lone, labels=CAMVID)
 
 
 def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
@@ -47,7 +46,7 @@ def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
 
     Images without a mask are left out, with a note, if a list of the split (`default.txt`) shows that CVAT exported it.
     """
-    parsed = with_default_labels(paired.read(found, config), CAMVID)
+    parsed = paired.read(found, config)
     for split, (images, _) in found.folders.items():
         if parsed.splits.get(split) and child_file(found.root, f"{images.name.lower()}.txt"):
             parsed = _without_unlabelled(parsed, images)
@@ -61,12 +60,9 @@ def _without_unlabelled(parsed: ParsedDataset, images: Path) -> ParsedDataset:
     ]
     if not missing:
         return parsed
-    note = (
-        f"{len(missing)} images, such as {missing[0].file}, have no mask, as CVAT writes none without labels, "
-        "and were left out"
-    )
+    found = f"{len(missing)} images, such as {missing[0].file}, have no mask, as CVAT writes none without labels"
     others = tuple(defect for defect in parsed.defects if defect not in missing)
-    return replace(parsed, defects=others, notes=(*parsed.notes, note))
+    return replace(parsed, defects=others, notes=(*parsed.notes, f"{found}, and were left out"))
 
 
 FORMAT = replace(paired.FORMAT, name="segnet", layout="{split} and {split}annot", detect=detect, read=read)
