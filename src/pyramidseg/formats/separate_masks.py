@@ -44,8 +44,8 @@ def detect(root: Path, splits: SplitNames) -> ObjectFolders | None:
     """Find folders of one image and its masks, some with several, in the folder or in those of splits."""
     named = {split: folder for split, names in splits.items() if (folder := child_folder(root, names))}
     found = {split: tuple(subfolders(place)) for split, place in (named or {"train": root}).items()}
-    sampled = [folder for folders in found.values() for folder in folders[:_SAMPLED]]
-    is_fitting = any(_image_in(folder) and len(_masks_in(folder)) > 1 for folder in sampled)
+    sampled = (_files_of(folder) for folders in found.values() for folder in folders[:_SAMPLED])
+    is_fitting = any(len(images) == 1 and len(masks or ()) > 1 for images, masks, _ in sampled)
     return found if is_fitting else None
 
 
@@ -63,21 +63,23 @@ def read(found: ObjectFolders, config: LabelConfig) -> ParsedDataset:
     files: dict[str, dict[Path, LabelledFiles]] = {}
     ids: dict[Path, str] = {}
     defects: list[Defect] = []
-    left_out: list[Path] = []
+    left_out: list[str] = []
+    unread: list[Path] = []
     for split, folders in found.items():
         files[split] = {}
         for folder in folders:
-            masks, image = child_folder(folder, ("masks",)), _image_in(folder)
+            images, masks, others = _files_of(folder)
+            unread += others
             if masks is None:
-                left_out.append(folder)
-            elif image is None:
+                left_out.append(folder.name)
+            elif len(images) != 1:
                 detail = "does not hold exactly one image, next to the folder of its masks or in a folder images"
                 defects.append(Defect(DefectKind.MISSING_IMAGE, folder, detail))
             else:
                 is_class = config.mask_name == CLASS
-                pairs = ((file.stem if is_class else ONE_CLASS, file) for file in _masks_in(folder))
-                files[split][image], ids[image] = tuple(pairs), folder.name
-    counts = Counter(file.stem for images in files.values() for some in images.values() for _, file in some)
+                files[split][images[0]] = tuple((file.stem if is_class else ONE_CLASS, file) for file in masks)
+                ids[images[0]] = folder.name
+    counts = Counter(file.stem for by_image in files.values() for some in by_image.values() for _, file in some)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated and config.mask_name is None:
         raise AmbiguousReadingError(
@@ -87,14 +89,12 @@ def read(found: ObjectFolders, config: LabelConfig) -> ParsedDataset:
                 Alternative("each mask is an object of one class, whatever its name", {"mask_name": ANY_NAME}),
             ],
         )
-    everything = (file for folders in found.values() for folder in folders for file in _in_masks(folder))
-    if unread := [file for file in everything if not is_image_name(file.name)]:
+    if unread:
         detail = f"{count_extensions(unread)}, such as {unread[0].name}, are not read as masks; save them as PNG"
         defects.append(Defect(DefectKind.UNREADABLE_MASK, unread[0], detail))
     parsed = _dataset("a folder of masks for each image", files, ids)
-    some = first_few([folder.name for folder in left_out])
-    notes = (f"folders without a folder masks were left out: {some}", *parsed.notes) if left_out else parsed.notes
-    return replace(parsed, defects=tuple(defects), notes=notes)
+    notes = [f"folders without a folder masks were left out: {first_few(left_out)}"] if left_out else []
+    return replace(parsed, defects=tuple(defects), notes=(*notes, *parsed.notes))
 
 
 FORMAT = DatasetFormat(
@@ -106,20 +106,13 @@ FORMAT = DatasetFormat(
 )
 
 
-def _image_in(folder: Path) -> Path | None:
-    """The only image in a folder, or in `images` in it, next to `masks`."""
-    inner = child_folder(folder, ("images", "image"))
+def _files_of(folder: Path) -> tuple[list[Path], list[Path] | None, list[Path]]:
+    """The images in a folder or in `images` in it; the masks in `masks`, if that is there; other files in `masks`."""
+    inner, inside = child_folder(folder, ("images", "image")), child_folder(folder, ("masks",))
     images = [path for path in content(inner or folder) if is_image_name(path.name)]
-    return images[0] if len(images) == 1 and child_folder(folder, ("masks",)) else None
-
-
-def _in_masks(folder: Path) -> list[Path]:
-    masks = child_folder(folder, ("masks",))
-    return content(masks) if masks else []
-
-
-def _masks_in(folder: Path) -> list[Path]:
-    return [path for path in _in_masks(folder) if is_image_name(path.name)]
+    files = content(inside) if inside else []
+    masks = [path for path in files if is_image_name(path.name)]
+    return images, masks if inside else None, [path for path in files if not is_image_name(path.name)]
 
 
 def read_named(layout: str, folders: Mapping[str, tuple[Path, Path]], pattern: str) -> ParsedDataset:
