@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from pyramidseg.base.classes import IGNORE, MAX_CLASSES, Classes
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues
 from pyramidseg.data.index_masks import (
@@ -49,21 +48,19 @@ def decide_labels(parsed: ParsedDataset, stated: Statements, *, fallback_classes
         ConfigError: class entries that contradict each other or name what does not exist, or settings without effect.
         AmbiguousLabelsError: nothing was stated, and the mask values have several interpretations.
     """
-    classes, config = stated.classes, stated.config
+    config = stated.config
     if config.binary or config.threshold is not None:
         return binary_labels(parsed, stated)
     if config.inverted:
-        raise ConfigError(
-            f"{stated.source}: inverted applies to binary masks only: add binary or threshold, or leave it out"
-        )
+        raise stated.error("inverted applies to binary masks only: add binary or threshold, or leave it out")
     of_model = None
     if fallback_classes is not None and not parsed.labels:
         pairs = zip(fallback_classes.names, fallback_classes.colors, strict=True)
         of_model = tuple(ClassEntry(name=name, color=color) for name, color in pairs)
-    known = ClassMap.of(parsed, classes or of_model, config, source=stated.source)
+    known = ClassMap.of(parsed, replace(stated, classes=stated.classes or of_model))
     notes = known.notes
-    if classes is not None:
-        labels = known.named(classes)
+    if stated.classes is not None:
+        labels = known.named(stated.classes)
     elif known.labels:
         labels = known.named(known.own_entries())
         notes += (f"no classes were given: those of the layout are used ({_describe(known, labels)})",)
@@ -71,20 +68,18 @@ def decide_labels(parsed: ParsedDataset, stated: Statements, *, fallback_classes
         labels = known.named(of_model)
         notes += (f"no classes were given: those of the model are used ({len(of_model)})",)
     elif isinstance(known.values, ColorValues):
-        detail, interpretations = interpret_colors(
-            count_mask_colors(mask_files(parsed), transparent=config.transparent)
-        )
-        raise AmbiguousLabelsError(stated.source, detail, interpretations, config)
+        counts = count_mask_colors(mask_files(parsed), transparent=config.transparent)
+        raise AmbiguousLabelsError(stated, *interpret_colors(counts))
     else:
         labels = _infer_ids(parsed, known)
-    _refuse_lost_foreground(parsed, known, labels, classes)
+    _refuse_lost_foreground(parsed, known, labels)
     return replace(labels, notes=(*notes, *labels.notes))
 
 
 def placeholder_labels(parsed: ParsedDataset, stated: Statements) -> Labels:
     """One class and everything else ignored: to inspect files whose classes cannot be decided."""
     entries = (ClassEntry(name="class 0", color=(0, 0, 0)),)
-    return ClassMap.of(parsed, entries, LabelConfig(ignore=(OTHER,)), source=stated.source).named(entries)
+    return ClassMap.of(parsed, replace(stated, classes=entries, config=LabelConfig(ignore=(OTHER,)))).named(entries)
 
 
 # Index masks without a class list.
@@ -103,10 +98,9 @@ def _infer_ids(parsed: ParsedDataset, known: ClassMap) -> Labels:
     ids = [value for value in values if value != IGNORE] or [0]  # of which the check then finds no pixel
     has_gaps = ids != list(range(len(ids))) or values in ([IGNORE], [0, IGNORE])
     if has_gaps or len(ids) > MAX_CLASSES or are_levels(counts, values):
-        detail, interpretations = interpret_values(counts, values)
-        raise AmbiguousLabelsError(known.source, detail, interpretations, known.config)
+        raise AmbiguousLabelsError(known.stated, *interpret_values(counts, values))
     masks = ClassMasks.from_values(
-        {index: index for index in ids}, ignore=ignored, values=how, resize=known.config.resize_masks
+        {index: index for index in ids}, ignore=ignored, values=how, resize=known.stated.config.resize_masks
     )
     note = (
         f"no classes were given: the mask values are {describe_ranges(counts.pixels)}, so there are {len(ids)} "
@@ -114,19 +108,17 @@ def _infer_ids(parsed: ParsedDataset, known: ClassMap) -> Labels:
     )
     if len(ids) > MANY_IDS:
         note += "; if they number instances of one class, set data.threshold=1, or give a class from: '*'"
-    return Labels(Classes.unnamed(len(ids)), masks, known.config, (note,))
+    return Labels(Classes.unnamed(len(ids)), masks, known.stated.config, (note,))
 
 
-def _refuse_lost_foreground(
-    parsed: ParsedDataset, known: ClassMap, labels: Labels, classes: tuple[ClassEntry, ...] | None
-) -> None:
+def _refuse_lost_foreground(parsed: ParsedDataset, known: ClassMap, labels: Labels) -> None:
     """Refuse masks of 0 and 255 where 255 is not a class: all their labelled pixels would be background.
 
     Raises:
         AmbiguousLabelsError: the masks are such, and nobody has stated that 255 is ignored.
     """
     values = {value for value, _ in labels.masks.ids}
-    is_stated = {IGNORE, OTHER} & set(known.config.ignore) or any(
+    is_stated = {IGNORE, OTHER} & set(known.stated.config.ignore) or any(
         label.value == IGNORE and label.ignored for label in known.labels
     )
     has_all = is_stated or labels.masks.rest is not None
@@ -134,7 +126,7 @@ def _refuse_lost_foreground(
         return
     if not any_255_without_class(mask_files(parsed), values, how=known.values):
         return
-    by_position = not any(entry.merged or entry.value is not None for entry in classes or ())
+    by_position = not any(entry.merged or entry.value is not None for entry in known.stated.classes or ())
     ignored = Interpretation("255 is ignored", {"ignore": (IGNORE,)})
     interpretations = [ignored]
     if values == {0, 1} and by_position:
@@ -146,7 +138,7 @@ def _refuse_lost_foreground(
         entries = tuple(ClassEntry(name=name, value=value) for name, (_, value) in named)
         interpretations = [Interpretation(f"255 is {entries[bright].name}", classes=entries), ignored]
     detail = "the masks contain 255 and, apart from 0, no value of a class, so 255 may be the foreground or ignored"
-    raise AmbiguousLabelsError(known.source, detail, interpretations, known.config)
+    raise AmbiguousLabelsError(known.stated, detail, interpretations)
 
 
 # Binary masks.
@@ -158,33 +150,27 @@ def binary_labels(parsed: ParsedDataset, stated: Statements) -> Labels:
     Raises:
         ConfigError: settings without effect on binary masks, or a class list that does not have two classes.
     """
-    config, source = stated.config, stated.source
+    config = stated.config
     if not isinstance(parsed.values, IndexValues):
-        raise ConfigError(
-            f"{source}: binary and threshold apply to mask images, and this format has none; leave them out"
-        )
+        raise stated.error("binary and threshold apply to mask images, and this format has none; leave them out")
     if config.tolerance:
-        raise ConfigError(
-            f"{source}: tolerance={config.tolerance}: tolerance applies to colours, and binary masks have none; leave "
-            "it out"
-        )
+        detail = "tolerance applies to colours, and binary masks have none; leave it out"
+        raise stated.error(f"tolerance={config.tolerance}: {detail}")
     entries = stated.classes or _binary_entries(parsed)
     if len(entries) != 2 or any(entry.value is not None or entry.merged for entry in entries):
-        raise ConfigError(
-            f"{source}: binary masks have two classes, background and foreground; got {len(entries)} classes"
+        raise stated.error(
+            f"binary masks have two classes, background and foreground; got {len(entries)} classes"
             f"{' with values of their own' if len(entries) == 2 else ''}: leave out binary, or the class list"
         )
     by_level = config.threshold is not None
     not_numbers = [value for value in config.ignore if isinstance(value, str) and value not in (OTHER, NODATA_KEYWORD)]
     if config.ignore and by_level:
-        raise ConfigError(
-            f"{source}: ignore={list(config.ignore)} has no effect with a threshold, after which every pixel is "
+        raise stated.error(
+            f"ignore={list(config.ignore)} has no effect with a threshold, after which every pixel is "
             "background or foreground; leave out ignore or threshold"
         )
     if not_numbers:
-        raise ConfigError(
-            f"{source}: ignore={list(config.ignore)}: binary masks contain numbers; list the numbers to ignore"
-        )
+        raise stated.error(f"ignore={list(config.ignore)}: binary masks contain numbers; list the numbers to ignore")
     indices = replace(index_values(config), binary=True)
     foreground = FOREGROUND if by_level else foreground_value(mask_files(parsed), how=indices)
     listed = {value for value in config.ignore if isinstance(value, int) and value >= 0}

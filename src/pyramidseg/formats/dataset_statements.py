@@ -98,6 +98,10 @@ class Statements:
         """What messages name: the YAML file if there is one, otherwise the folder."""
         return self.file or self.named
 
+    def error(self, detail: str) -> ConfigError:
+        """The error of a statement that cannot be used."""
+        return ConfigError(f"{self.source}: {detail}")
+
 
 def read_statements(
     source: str | Path | Sequence[str | Path], data: DataConfig, own: Mapping[str, Any] | None = None

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from pyramidseg.base.classes import IGNORE, MAX_CLASSES
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.data.color_masks import unpack, unpacked
 from pyramidseg.data.index_masks import describe_ranges
+from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import ClassEntry
 from pyramidseg.formats.label_mapping import OTHER
 from pyramidseg.formats.mask_sampling import ValueCounts
@@ -90,10 +90,8 @@ class AmbiguousLabelsError(AmbiguousDatasetError):
         interpretations: the most likely one first.
     """
 
-    def __init__(
-        self, source: Path, detail: str, interpretations: Sequence[Interpretation], stated: LabelConfig
-    ) -> None:
-        super().__init__(source, detail, [interpretation.alternative(stated) for interpretation in interpretations])
+    def __init__(self, stated: Statements, detail: str, interpretations: Sequence[Interpretation]) -> None:
+        super().__init__(stated.source, detail, [it.alternative(stated.config) for it in interpretations])
         self.detail, self.interpretations = detail, tuple(interpretations)
 
 

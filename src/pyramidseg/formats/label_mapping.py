@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pyramidseg.base.classes import Classes, Color, default_palette, hex_color
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.errors import DataError, nearest
 from pyramidseg.base.setting_types import MaskReference
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.color_masks import ColorValues, pack
@@ -42,56 +41,53 @@ class ClassMap:
     """The values that masks can have and their names: where class entries and ignored values are looked up.
 
     Attributes:
-        source: what the user named, for messages.
+        stated: what the user stated; its classes are looked up.
         labels: the format's, with values as `values` reads them.
     """
 
-    source: Path
+    stated: Statements
     values: ValueSource
     labels: tuple[SourceLabel, ...]
-    config: LabelConfig
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, parsed: ParsedDataset, classes: tuple[ClassEntry, ...] | None, config: LabelConfig, *, source: Path
-    ) -> "ClassMap":
+    def of(cls, parsed: ParsedDataset, stated: Statements) -> "ClassMap":
         """Read image files by their colours if their pixels turn out to be colours, with a note.
 
         Raises:
             ConfigError: a tolerance for masks that hold no colours.
         """
-        if isinstance(parsed.values, ColorValues):
-            values = replace(parsed.values, tolerance=config.tolerance, transparent=config.transparent)
-            return cls(source, values, parsed.labels, config, (f"colours are compared {_exactness(config)}",))
+        classes, config, values = stated.classes or (), stated.config, parsed.values
+        exactness = f"to {config.tolerance} in each channel" if config.tolerance else "exactly"
+        if isinstance(values, ColorValues):
+            values = replace(values, tolerance=config.tolerance, transparent=config.transparent)
+            return cls(stated, values, parsed.labels, (f"colours are compared {exactness}",))
         color_mask = None
         known: list[tuple[int, Color | None]] = []
-        if isinstance(parsed.values, IndexValues):
+        if isinstance(values, IndexValues):
+            values = index_values(config)
             known = _own_colors(classes)
             if not any(color for _, color in known):
                 known = [(label.value, label.color) for label in parsed.labels]
-            color_mask = find_color_mask(
-                mask_files(parsed), known, tolerance=config.tolerance, how=index_values(config)
-            )
+            color_mask = find_color_mask(mask_files(parsed), known, tolerance=config.tolerance, how=values)
         if color_mask is None:
             if config.tolerance:
-                raise ConfigError(
-                    f"{source}: tolerance={config.tolerance}: tolerance applies to masks of colours, and these contain "
-                    "none; leave it out"
+                raise stated.error(
+                    f"tolerance={config.tolerance}: tolerance applies to masks of colours, and these contain none; leave "
+                    "it out"
                 )
-            indices = parsed.values
-            if isinstance(indices, IndexValues):
-                explicit = bool(classes) and all(entry.value is not None or entry.merged for entry in classes or ())
+            if isinstance(values, IndexValues):
+                explicit = bool(classes) and all(entry.value is not None or entry.merged for entry in classes)
                 in_palettes = tuple((value, color) for value, color in known if color)
-                indices = replace(index_values(config), colors=in_palettes, explicit=explicit)
-            return cls(source, indices, parsed.labels, config)
+                values = replace(values, colors=in_palettes, explicit=explicit)
+            return cls(stated, values, parsed.labels)
         labels = tuple(replace(label, value=pack(label.color)) for label in parsed.labels if label.color is not None)
         colors = {pack(color) for _, color in _own_colors(classes) if color is not None}
-        references = [reference for entry in classes or () for reference in entry.merged] + list(config.ignore)
+        references = [reference for entry in classes for reference in entry.merged] + list(config.ignore)
         colors |= {value for reference in references if (value := _hex(reference)) is not None}
         packed = tuple(sorted(colors | {label.value for label in labels}))
-        note = f"the masks contain colours ({color_mask}), which are compared {_exactness(config)}"
-        return cls(source, ColorValues(packed, config.tolerance, config.transparent), labels, config, (note,))
+        note = f"the masks contain colours ({color_mask}), which are compared {exactness}"
+        return cls(stated, ColorValues(packed, config.tolerance, config.transparent), labels, (note,))
 
     def named(self, entries: tuple[ClassEntry, ...]) -> Labels:
         """Classes of a list of entries: by value, by colour, by the format's names, otherwise by position.
@@ -99,7 +95,7 @@ class ClassMap:
         Raises:
             ConfigError: entries that contradict each other, or name what does not exist.
         """
-        origins = [self._origins(entry) for entry in entries]
+        config, origins = self.stated.config, [self._origins(entry) for entry in entries]
         notes: tuple[str, ...] = ()
         if not any(origins) and isinstance(self.values, IndexValues):
             origins = [(index,) for index in range(len(entries))]
@@ -108,18 +104,16 @@ class ClassMap:
         rest = [index for index, entry in enumerate(entries) if OTHER in entry.merged]
         if len(rest) > 1:
             names = " and ".join(repr(entries[index].name) for index in rest[:2])
-            raise ConfigError(f"{self.source}: from: '*' is given to {names}; only one class takes all other values")
+            raise self.stated.error(f"from: '*' is given to {names}; only one class takes all other values")
         lacking = [entries[index].name for index, origin in enumerate(origins) if not origin and index not in rest]
         if lacking:
-            raise ConfigError(self._no_origin(lacking[0]))
+            raise self.stated.error(f"class {lacking[0]!r} {self._no_origin(lacking[0])}")
         ids: dict[int, int] = {}
         for index, origin in enumerate(origins):
             for value in origin:
                 if ids.setdefault(value, index) != index:
-                    raise ConfigError(
-                        f"{self.source}: value {self.values.describe([value])} is given to more than one class: "
-                        "values must differ"
-                    )
+                    shown = self.values.describe([value])
+                    raise self.stated.error(f"value {shown} is given to more than one class: values must differ")
         colors = {label.value: label.color for label in self.labels if label.color is not None}
         of_class = {index: colors[origin[0]] for index, origin in enumerate(origins) if origin and origin[0] in colors}
         try:
@@ -127,13 +121,13 @@ class ClassMap:
                 ids,
                 ignore=self.ignored(ids),
                 values=self.values,
-                ignore_unlisted=OTHER in self.config.ignore,
-                resize=self.config.resize_masks,
+                ignore_unlisted=OTHER in config.ignore,
+                resize=config.resize_masks,
                 rest=rest[0] if rest else None,
             )
-            return Labels(make_classes(entries, of_class), masks, self.config, notes)
+            return Labels(make_classes(entries, of_class), masks, config, notes)
         except DataError as error:
-            raise ConfigError(f"{self.source}: {error}") from None
+            raise self.stated.error(str(error)) from None
 
     def own_entries(self) -> tuple[ClassEntry, ...]:
         """The format's classes, without those that the user ignores."""
@@ -147,7 +141,7 @@ class ClassMap:
         return tuple(sorted(self._ignored_by_user() | of_format))
 
     def _ignored_by_user(self) -> set[int]:
-        references = (reference for reference in self.config.ignore if not self._is_no_single_value(reference))
+        references = (reference for reference in self.stated.config.ignore if not self._is_no_single_value(reference))
         return {value for reference in references for value in self._values_of(reference)}
 
     def _is_no_single_value(self, reference: MaskReference) -> bool:
@@ -172,36 +166,31 @@ class ClassMap:
         colors = isinstance(self.values, ColorValues)
         if isinstance(reference, int):
             if colors:
-                raise ConfigError(
-                    f"{self.source}: value {reference}: the masks contain colours; name a colour, such as '#40c000'"
+                raise self.stated.error(
+                    f"value {reference}: the masks contain colours; name a colour, such as '#40c000'"
                 )
             return (reference,)
         values = tuple(label.value for label in self.labels if label.name == reference)
         color = _hex(reference)
         if values or (colors and color is not None):
             return values or (color or 0,)
-        names = [label.name for label in self.labels]
-        what = (
-            "the masks contain no colours"
-            if color is not None
-            else nearest(reference, names)
-            if names
-            else "this format defines no names, so values are needed"
-        )
-        raise ConfigError(f"{self.source}: {reference!r} is not a class or value of the masks; {what}")
+        if color is not None:
+            what = "the masks contain no colours"
+        elif self.labels:
+            what = nearest(reference, [label.name for label in self.labels])
+        else:
+            what = "this format defines no names, so values are needed"
+        raise self.stated.error(f"{reference!r} is not a class or value of the masks; {what}")
 
     def _no_origin(self, name: str) -> str:
+        """Why a class has no values, and the next step."""
         if isinstance(self.values, ColorValues):
-            return (
-                f"{self.source}: class {name!r} has no color, and the masks contain colours: give every class its color"
-            )
+            return "has no color, and the masks contain colours: give every class its color"
         if self.labels:
-            names = [label.name for label in self.labels]
-            return (
-                f"{self.source}: class {name!r} is not defined by the dataset while others are, or has no value; "
-                f"{nearest(name, names)}, or say where it comes from (from: [...])"
-            )
-        return f"{self.source}: class {name!r} has no value while others have: give all of them one, or none"
+            known = nearest(name, [label.name for label in self.labels])
+            step = f"{known}, or say where it comes from (from: [...])"
+            return f"is not defined by the dataset while others are, or has no value; {step}"
+        return "has no value while others have: give all of them one, or none"
 
 
 def index_values(config: LabelConfig) -> IndexValues:
@@ -217,17 +206,13 @@ def make_classes(entries: Sequence[ClassEntry], format_colors: dict[int, Color] 
     return Classes(tuple(entry.name for entry in entries), colors)
 
 
-def _own_colors(classes: tuple[ClassEntry, ...] | None) -> list[tuple[int, Color | None]]:
+def _own_colors(classes: tuple[ClassEntry, ...]) -> list[tuple[int, Color | None]]:
     """Values and colours of the user's classes, without merged ones, whose colour is only for display."""
     return [
         (position if entry.value is None else entry.value, entry.color)
-        for position, entry in enumerate(classes or ())
+        for position, entry in enumerate(classes)
         if not entry.merged
     ]
-
-
-def _exactness(config: LabelConfig) -> str:
-    return "exactly" if not config.tolerance else f"to {config.tolerance} in each channel"
 
 
 def _hex(reference: MaskReference) -> int | None:
