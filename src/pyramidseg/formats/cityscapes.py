@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from pyramidseg.base.classes import IGNORE, Color
+from pyramidseg.base.classes import IGNORE
 from pyramidseg.data.color_masks import ColorValues, pack
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import ValueSource
@@ -60,27 +60,21 @@ class Encoding(NamedTuple):
     note: str = ""
 
 
-def _by_train_id() -> tuple[SourceLabel, ...]:
-    """Train ids number the labels that are not ignored."""
-    trained = [label for label in LABELS if not label.ignored]
-    numbered = (replace(label, value=train_id) for train_id, label in enumerate(trained))
-    return (*numbered, SourceLabel("void", IGNORE, ignored=True))
+_OF_COLOR = {label.color: label for label in sorted(LABELS, key=lambda label: label.ignored)[::-1]}
+"""One label for each colour, the first; a class if an ignored label has the same colour, as the polegroup has."""
 
-
-def _by_color() -> tuple[SourceLabel, ...]:
-    """One label for each colour; a class if an ignored label has the same colour, as the polegroup has."""
-    first: dict[Color | None, SourceLabel] = {}
-    for label in sorted(LABELS, key=lambda label: label.ignored):  # classes first
-        first.setdefault(label.color, label)
-    kept = ((label, label.color) for label in LABELS if first[label.color] is label)
-    return tuple(replace(label, value=pack(color)) for label, color in kept if color is not None)
-
-
-BY_COLOR = _by_color()
+BY_COLOR = tuple(
+    replace(label, value=pack(label.color)) for label in LABELS if label.color and _OF_COLOR[label.color] is label
+)
+BY_TRAIN_ID = (
+    *(replace(label, value=number) for number, label in enumerate(label for label in LABELS if not label.ignored)),
+    SourceLabel("void", IGNORE, ignored=True),
+)
+"""Train ids number the labels that are not ignored."""
 
 ENCODINGS = (
     Encoding("_labelIds", IndexValues(), LABELS),
-    Encoding("_labelTrainIds", IndexValues(), _by_train_id()),
+    Encoding("_labelTrainIds", IndexValues(), BY_TRAIN_ID),
     Encoding(
         "_color",
         ColorValues(tuple(label.value for label in BY_COLOR)),

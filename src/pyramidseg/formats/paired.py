@@ -4,7 +4,7 @@ data/train/images, data/train/masks        data/images/train, data/masks/train  
 data/train, data/train_masks               data/train with a.jpg and a_mask.png       data with a.jpg and a_mask.png
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -165,25 +165,19 @@ def _splits_in_names(root: Path, splits: SplitNames) -> PairedFiles | None:
     return _two_folders(root, "paired folders ({split}, {split}_masks)", folders)
 
 
-def _mixed_folder_per_split(root: Path, splits: SplitNames) -> PairedFiles | None:
-    """`{split}`, each with masks next to its images."""
+def _mixed_folders(root: Path, splits: SplitNames) -> PairedFiles | None:
+    """Masks next to images, in `{split}` or in one folder."""
     folders = _split_folders(root, splits)
     mixed: dict[str, FolderPair] = {split: (folder, folder) for split, folder in folders.items() if _is_mixed(folder)}
     if not mixed:
-        return None
+        is_one = splits == SPLIT_NAMES and _is_mixed(root)
+        return PairedFiles(root, "masks next to images", {"train": (root, root)}, is_undivided=True) if is_one else None
     matched: dict[str, MatchedFiles] = {}
     for split, folder in folders.items():
         if split not in mixed and holds_images(folder):
             detail = f"no masks next to these images, although other splits have them; {NAME_SPLITS}"
             matched[split] = without_labels(split, MatchedFiles.of_none(folder, detail), folder)
     return PairedFiles(root, "masks next to images, a folder for each split", mixed, matched)
-
-
-def _mixed_folder(root: Path, splits: SplitNames) -> PairedFiles | None:
-    """Masks next to images, in one folder."""
-    if splits != SPLIT_NAMES or not _is_mixed(root):
-        return None
-    return PairedFiles(root, "masks next to images", {"train": (root, root)}, is_undivided=True)
 
 
 def _is_mixed(folder: Path) -> bool:
@@ -193,14 +187,7 @@ def _is_mixed(folder: Path) -> bool:
         return True
 
 
-LAYOUTS: tuple[Callable[[Path, SplitNames], PairedFiles | None], ...] = (
-    _listed_pairs,
-    _splits_above,
-    _two_sides,
-    _splits_in_names,
-    _mixed_folder_per_split,
-    _mixed_folder,
-)
+LAYOUTS = (_listed_pairs, _splits_above, _two_sides, _splits_in_names, _mixed_folders)
 
 
 def _two_folders(root: Path, layout: str, folders: Mapping[str, FolderPair]) -> PairedFiles | None:
