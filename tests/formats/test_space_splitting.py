@@ -14,8 +14,8 @@ from made_geo import UTM, box, feature, on_map, polygon, write_geojson, write_im
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.formats import space_splitting
-from pyramidseg.formats.space_splitting import with_val_blocks
+from pyramidseg.formats import splitting
+from pyramidseg.formats.splitting import with_val_blocks
 from pyramidseg.images.georeference import parse_crs, read_georeference, reproject
 from pyramidseg.images.scene_windows import SceneWindow
 
@@ -33,8 +33,8 @@ def windows(rows: int, columns: int, name: str = "a") -> tuple[Record, ...]:
 def split(
     monkeypatch: pytest.MonkeyPatch, records: tuple[Record, ...], share: float = 0.2, **settings: object
 ) -> Dataset:
-    monkeypatch.setattr(space_splitting, "read_georeference", lambda path: None)
-    monkeypatch.setattr(space_splitting, "image_size", lambda path: (WINDOW, WINDOW))
+    monkeypatch.setattr(splitting, "read_georeference", lambda path: None)
+    monkeypatch.setattr(splitting, "image_size", lambda path: (WINDOW, WINDOW))
     dataset = Dataset("set", "", None, None, {"train": records})  # type: ignore[arg-type]
     return with_val_blocks(dataset, share, LabelConfig(window=WINDOW, **settings))  # type: ignore[arg-type]
 

@@ -18,7 +18,7 @@ from pyramidseg.data.pairs import JoinedMasks, ReorderedMasks
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import SourceEntry
-from pyramidseg.formats.space_splitting import overlapping_windows
+from pyramidseg.formats.splitting import overlapping_windows
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousDatasetError, flow
 
 REST = ("background", "other", "others", "rest", "clutter")

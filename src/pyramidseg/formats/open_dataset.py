@@ -46,9 +46,8 @@ from pyramidseg.formats.label_mapping import Labels, dataset_description
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
 from pyramidseg.formats.scene_cutting import with_windows
 from pyramidseg.formats.separate_masks import read_named
-from pyramidseg.formats.space_splitting import with_val_blocks
 from pyramidseg.formats.split_files import divided_by_lists
-from pyramidseg.formats.splitting import with_val_split
+from pyramidseg.formats.splitting import with_val_blocks, with_val_split
 from pyramidseg.formats.unread_parts import with_unlisted_splits, with_unread_masks
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousFoldersError, AmbiguousReadingError
 from pyramidseg.images.scene_windows import window_at
