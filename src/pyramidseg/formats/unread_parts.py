@@ -6,7 +6,7 @@ the training images although there is one, or test images would be trained on.
 """
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,21 +123,17 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     """Add a defect for each folder with masks of another type, or one for a dataset without any pair."""
     unread = [*_unread_masks(parsed)]
     if not unread and any(defect.kind in _LOST for defect in parsed.defects):
-        unread = [*_unread_files(root, {*mask_files(parsed)})]
+        masks = {*mask_files(parsed)}
+        if files := [file for file in list_files(root, UNREAD_EXTENSIONS) if file not in masks]:
+            found = f"{count_extensions(files)}, such as {files[0].relative_to(root)}, are of types that are not read"
+            detail = f"{found}; if these are the missing files, save them as PNG or TIFF files"
+            unread = [Defect(DefectKind.UNREADABLE_MASK, root, detail)]
     defects = [*parsed.defects, *unread]
     if not any(parsed.splits.values()) and all(defect.kind is DefectKind.MISSING_MASK for defect in defects):
         found = f"no image with a mask was found ({parsed.layout}); found {_by_folder(root)}"
         defects.append(Defect(DefectKind.ABSENT, root, f"{found}: add masks as PNG or TIFF files"))
     notes = [*parsed.notes, *_unread_images(parsed)]
     return replace(parsed, defects=tuple(defects), notes=tuple(notes))
-
-
-def _unread_files(root: Path, masks: Container[Path]) -> Iterator[Defect]:
-    """A defect for the files of a dataset that may be the missing ones, but whose types are not read."""
-    if files := [file for file in list_files(root, UNREAD_EXTENSIONS) if file not in masks]:
-        found = f"{count_extensions(files)}, such as {files[0].relative_to(root)}, are of types that are not read"
-        detail = f"{found}; if these are the missing files, save them as PNG or TIFF files"
-        yield Defect(DefectKind.UNREADABLE_MASK, root, detail)
 
 
 def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
@@ -165,12 +161,10 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
         alone.update(mask.stem.lower() for mask in absent)
         lost = [file for file in others if file.name.partition(".")[0].lower() in alone and file.is_file()]
         if lost:
+            found = f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read"
             where = " next to image files" if is_array_name(lost[0].name) else ""
-            found = (
-                f"{len(lost)} masks, such as {lost[0].name}, are of a type that is not read{where} "
-                f"({count_extensions(lost)})"
-            )
-            yield Defect(DefectKind.UNREADABLE_MASK, folder, f"{found}; save them as PNG or TIFF files")
+            detail = f"{found}{where} ({count_extensions(lost)}); save them as PNG or TIFF files"
+            yield Defect(DefectKind.UNREADABLE_MASK, folder, detail)
 
 
 def _by_folder(root: Path) -> str:
