@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pyramidseg.base.classes import Color
+from pyramidseg.base.classes import Color, hex_color
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import Defect
 from pyramidseg.base.errors import DataError
@@ -47,11 +47,10 @@ class SourceLabel:
 
 def color_labels(text: str, *, start: int = 0, ignored: Collection[str] = ()) -> tuple[SourceLabel, ...]:
     """Labels of a text such as `road #804080; sky #4682b4`, whose values begin at `start`."""
-    entries = (entry.split(" #") for entry in " ".join(text.split()).split("; "))
-    packed = enumerate(((name, int(color, 16)) for name, color in entries), start)
+    entries = (entry.rpartition(" ") for entry in " ".join(text.split()).split("; "))
     return tuple(
-        SourceLabel(name, value, (color >> 16, color >> 8 & 255, color & 255), ignored=name in ignored)
-        for value, (name, color) in packed
+        SourceLabel(name, value, hex_color(color), ignored=name in ignored)
+        for value, (name, _, color) in enumerate(entries, start)
     )
 
 

@@ -172,16 +172,12 @@ def _several_masks(folder: Path, patterns: Iterable[str], classes: Iterable[Alte
 def _of_classes(patterns: Sequence[str], masks: Side) -> list[Alternative]:
     """That each pattern is a class, if the first masks have at most two values each."""
     by_class = class_pattern(patterns)
-    if not by_class or not all(_is_of_one_object(file) for file in masks.files[:_SAMPLED]):
-        return []
-    return [Alternative("each class has its own mask", {"mask_name": by_class})]
-
-
-def _is_of_one_object(file: Path) -> bool:
     try:
-        return len(np.unique(read_image(file, channels=1))) <= 2
+        of_one_object = (len(np.unique(read_image(file, channels=1))) <= 2 for file in masks.files[:_SAMPLED])
+        is_by_class = by_class is not None and all(of_one_object)
     except DataError:
-        return False
+        is_by_class = False
+    return [Alternative("each class has its own mask", {"mask_name": by_class})] if is_by_class else []
 
 
 def _no_pairs(images: Side, masks: Side, pattern: str) -> Defect:
