@@ -162,7 +162,7 @@ def source_statements(stated: Statements, data: DataConfig) -> list[Statements]:
         own = {key: getattr(entry, key) for key in entry.model_fields_set & {*SingleDataset.model_fields} - {"path"}}
         found.append(read_statements(stated.root / entry.path, of_each, own))
         if found[-1].sources:
-            raise ConfigError(f"{stated.source}: {entry.path} has sources itself; name those here in its place")
+            raise stated.error(f"{entry.path} has sources itself; name those here in its place")
     return found
 
 

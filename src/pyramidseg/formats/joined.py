@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyramidseg.base.classes import IGNORE, Classes, default_palette
-from pyramidseg.base.errors import ConfigError, nearest
+from pyramidseg.base.errors import nearest
 from pyramidseg.base.text import first_few
 from pyramidseg.data.class_masks import ClassMasks
 from pyramidseg.data.pairs import JoinedMasks, ReorderedMasks
@@ -113,7 +113,7 @@ def _named(stated: Statements, name: str, dataset: Dataset) -> _Set:
     reasons = [f"{old!r} is not a class of it; {nearest(old, own)}" for old in entry.rename if old not in own]
     reasons += [f"two classes would be {new!r}; merge them by from: [...]" for new in names if names.count(new) > 1]
     if reasons:
-        raise ConfigError(f"{stated.source}: {name}: rename: {reasons[0]}")
+        raise stated.error(f"{name}: rename: {reasons[0]}")
     other = dataset.masks.rest if isinstance(dataset.masks, ClassMasks) else None
     rest = (index for index, new in enumerate(names) if index == other or _plain(new) in REST)
     return _Set(name, entry, dataset, names, frozenset(rest))
@@ -131,7 +131,7 @@ def _refuse_contradictions(stated: Statements, sets: Sequence[_Set], names: Sequ
         if (one.entry.share is None) != (first.entry.share is None):
             reason = "only some sources have a share; give one to all, or to none"
     if reason:
-        raise ConfigError(f"{stated.source}: {reason}")
+        raise stated.error(reason)
 
 
 def _plain(name: str) -> str:

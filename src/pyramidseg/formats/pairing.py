@@ -288,8 +288,7 @@ def _pair_by_extension(folder: Path, files: list[Path]) -> MatchedFiles | None:
     paired = [file for file in files if counts[key_of(file, folder)] == 2]
     if not files or 2 * len(paired) < len(files):
         return None
-    images = Side.of(folder, (file for file in files if file.suffix.lower() in LOSSY_EXTENSIONS))
-    masks = Side.of(folder, (file for file in files if file.suffix.lower() not in LOSSY_EXTENSIONS))
+    images, masks = _divided(folder, files, STEM)
     if len(set(images.keys) & set(masks.keys)) < len(paired) // 2:
         kinds = " and ".join(sorted({file.suffix.lower() for file in paired}))
         raise PartialMatch(
