@@ -4,20 +4,20 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import members
+from pyramidseg.base.safe_paths import first_bytes
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.name_matching import likely_mask_name, match_names
-from pyramidseg.formats.other_tools import name_other_tools
 from pyramidseg.formats.pairing import LOSSY_EXTENSIONS, Side, pair_by_name
 from pyramidseg.formats.paths import content, subfolders
 from pyramidseg.formats.regions import export_files
@@ -38,7 +38,6 @@ _MAX_DEPTH = 3
 _SHOWN = 3
 _SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _SPLIT_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_SPLITS)})(?![a-z])", re.IGNORECASE)
-_NAME_DEFECTS = {DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.SAME_STEM}
 
 
 @dataclass(frozen=True)
@@ -87,30 +86,6 @@ def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: P
     if splits == SPLIT_NAMES and len(formats) > 1 and (pairs := _folder_pairs(root)):
         raise AmbiguousDatasetError(source, detail.removeprefix(f"{root}: "), pairs)
     raise DataError(detail)
-
-
-def refuse_defects(root: Path, defects: Sequence[Defect]) -> None:
-    """Refuse files that could not be listed.
-
-    Raises:
-        DataError: there are some; one defect in full, otherwise the number and the first few of each kind.
-    """
-    if len(defects) == 1:
-        raise DefectError.of(defects)
-    by_kind: dict[DefectKind, list[Defect]] = {}
-    for defect in defects:
-        by_kind.setdefault(defect.kind, []).append(defect)
-    if not by_kind:
-        return
-    parts = []
-    for kind, found in by_kind.items():
-        files = [file.relative_to(root) if file.is_relative_to(root) else file for file in (one.file for one in found)]
-        details = ["" if kind in _NAME_DEFECTS else f": {defect.detail}" for defect in found]
-        named = [f"{file}{detail}" for file, detail in zip(files, details, strict=True)]
-        parts.append(f"{kind.description} ({len(found)}): {first_few(named, limit=_SHOWN)}")
-    if not _NAME_DEFECTS.isdisjoint(by_kind):
-        parts.append("an image and its mask need the same name except for the extension: add or remove files")
-    raise DataError(f"{root}: {'; '.join(parts)} (pyramidseg inspect lists all defects)")
 
 
 def _nested_folders(root: Path) -> Iterator[Path]:
@@ -175,7 +150,7 @@ def _not_recognised(root: Path, splits: SplitNames, formats: Formats, partial: S
         what += f" with the folders {', '.join(repr(name) for names in splits.values() for name in names)}"
     others = [path for path in subfolders(root)[:_MAX_FOLDERS] if path.name.lower() not in _SPLITS]
     inside = [path for path in others if _fitting_formats(path, splits, formats)[0]]
-    found = [f"found {_describe(root)}", *map(str, partial), *name_other_tools(root)]
+    found = [f"found {_describe(root)}", *map(str, partial), *_name_other_tools(root)]
     if damaged := _damaged_json(root):
         found.append(
             f"cannot be read as JSON: {first_few(list(damaged), limit=_SHOWN)} ({next(iter(damaged.values()))})"
@@ -276,3 +251,73 @@ def _describe(root: Path) -> str:
     what = f"{count_extensions(files) or 'no files'} in all" if folders else count_extensions(files) or "nothing"
     types = f"; of these types, {count_extensions(unread)} are not read" if unread else ""
     return ", ".join([*shown, what]) + types
+
+
+# Files of tools that are not read.
+
+_FIRST_BYTES = 2**15
+_MAX_TOOL_FILES = 40
+
+
+class _Tool(NamedTuple):
+    """A tool, and patterns that the end of a file's name in lower case and the beginning of the file match."""
+
+    name: str
+    names: str
+    content: tuple[bytes, ...]
+    advice: str
+
+
+_JSON = r"\.(json|jsonl|ndjson)"
+_POINTS = "outline the objects, or make masks from the boxes or points with another program"
+_SLICES = "write the slices to PNG or TIFF files"
+_TOOLS = (
+    _Tool(
+        "Labelbox",
+        _JSON,
+        (rb'"data_row"|"DataRow ID"', rb'"(media_attributes|projects|Labeled Data)"'),
+        "its masks are URLs: download them as PNG",
+    ),
+    _Tool("V7 Darwin", _JSON, (rb'"item"', rb'"slots"'), "export as COCO or as semantic masks"),
+    _Tool("Encord", _JSON, (rb'"(data_hash|label_hash)"', rb'"(data_units|object_answers)"'), "export as COCO"),
+    _Tool("Scale AI", _JSON, (rb'"task_id"', rb'"(response|annotations)"'), "export the semantic masks as PNG"),
+    _Tool("Datumaro", _JSON, (rb'"categories"\s*:\s*\{', rb'"items"\s*:\s*\['), "export as COCO or as Pascal VOC"),
+    _Tool("CreateML with boxes", _JSON, (rb'"coordinates"\s*:\s*\{',), _POINTS),
+    _Tool(
+        "another task of COCO",
+        r"(person_keypoints|captions|image_info)_.*\.json",
+        (rb'"images"',),
+        "the outlines are in instances_... of the same images",
+    ),
+    _Tool("TensorFlow Object Detection (CSV of boxes)", r"\.csv", (rb"\A[^\n]*xmin[^\n]*ymax",), _POINTS),
+    _Tool(
+        "SageMaker Ground Truth",
+        rf"\.manifest|{_JSON}",
+        (rb'"source-ref"',),
+        "download the masks that its -ref keys name",
+    ),
+    _Tool("TFRecord", r"\.(tfrecords?|record)(-\d+-of-\d+)?", (), "write its images and masks to PNG files"),
+    _Tool(
+        "LabelMe's web version",
+        r"\.xml",
+        (rb"<annotation[\s>]", rb"<polygon>", rb"<pt>"),
+        "convert it to LabelMe's JSON",
+    ),
+    _Tool("Pascal VOC with boxes", r"\.xml", (rb"<annotation[\s>]", rb"<bndbox>"), _POINTS),
+    _Tool("DICOM", r"\.dcm", (), _SLICES),
+    _Tool("DICOM", r"^[^.]+", (rb"(?s)\A.{128}DICM",), _SLICES),
+    _Tool("NIfTI", r"\.nii(\.gz)?", (), _SLICES),
+)
+
+
+def _name_other_tools(root: Path) -> Iterator[str]:
+    """For each tool, the first file of it in and below a folder, and what to export instead."""
+    files = (Path(folder, name) for folder, _, names in walk(root) for name in names)
+    named = ((file, [tool for tool in _TOOLS if re.search(f"({tool.names})$", file.name.lower())]) for file in files)
+    found: dict[str, str] = {}
+    for file, tools in islice(((file, tools) for file, tools in named if tools), _MAX_TOOL_FILES):
+        data = first_bytes(file, _FIRST_BYTES)
+        for tool in tools:
+            if tool.name not in found and all(re.search(part, data) for part in tool.content):
+                found[tool.name] = f"{file} is of {tool.name}, which is not read: {tool.advice}"
+    yield from found.values()

@@ -4,6 +4,7 @@ YAML file or folder -> detect the format -> read its records -> decide on the cl
 A format is a module with a `DatasetFormat`, and an entry in `FORMATS`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import CLASS, DataConfig, LabelConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, nearest
+from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.formats import (
     ade20k,
@@ -36,7 +38,7 @@ from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.dataset_statements import Statements, read_statements, refuse_unused, source_statements
-from pyramidseg.formats.detection import detect_format, refuse_defects
+from pyramidseg.formats.detection import detect_format
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
@@ -63,6 +65,10 @@ FORMATS: dict[str, DatasetFormat[Any]] = {
 
 _LISTS_AND_ANNOTATIONS = {DefectKind.ABSENT, DefectKind.BAD_ANNOTATION, DefectKind.EMPTY}
 """Defects of files that define classes, which settings may refer to."""
+
+_NAME_DEFECTS = {DefectKind.MISSING_MASK, DefectKind.MISSING_IMAGE, DefectKind.SAME_STEM}
+
+_SHOWN = 3
 
 DEFAULT_VAL_SHARE = 0.2
 
@@ -108,7 +114,7 @@ def check_data_config(data: object) -> None:
 
 def _open(stated: Statements, fallback_classes: Classes | None = None, *, divide: bool = True) -> Dataset:
     parsed = _list_records(stated)
-    refuse_defects(parsed.root, parsed.defects)
+    _refuse_defects(parsed.root, parsed.defects)
     parsed = _with_polygon_classes(parsed, stated, fallback_classes)
     labels = decide_labels(parsed, stated, fallback_classes=fallback_classes)
     return _with_val(_dataset(parsed, stated, labels), labels.config, divide=divide)
@@ -162,6 +168,30 @@ def _open_with_defects(stated: Statements) -> tuple[Dataset, list[Defect]]:
     if len(dataset.splits.get("train", ())) < 2 or "val" in parsed.splits:
         return dataset, defects  # too few images to divide, or a val split of which nothing can be read
     return _with_val(dataset, labels.config), defects
+
+
+def _refuse_defects(root: Path, defects: Sequence[Defect]) -> None:
+    """Refuse files that could not be listed.
+
+    Raises:
+        DataError: there are some; one defect in full, otherwise the number and the first few of each kind.
+    """
+    if len(defects) == 1:
+        raise DefectError.of(defects)
+    by_kind: dict[DefectKind, list[Defect]] = {}
+    for defect in defects:
+        by_kind.setdefault(defect.kind, []).append(defect)
+    if not by_kind:
+        return
+    parts = []
+    for kind, found in by_kind.items():
+        files = [file.relative_to(root) if file.is_relative_to(root) else file for file in (one.file for one in found)]
+        details = ["" if kind in _NAME_DEFECTS else f": {defect.detail}" for defect in found]
+        named = [f"{file}{detail}" for file, detail in zip(files, details, strict=True)]
+        parts.append(f"{kind.description} ({len(found)}): {first_few(named, limit=_SHOWN)}")
+    if not _NAME_DEFECTS.isdisjoint(by_kind):
+        parts.append("an image and its mask need the same name except for the extension: add or remove files")
+    raise DataError(f"{root}: {'; '.join(parts)} (pyramidseg inspect lists all defects)")
 
 
 def _with_polygon_classes(
