@@ -31,7 +31,6 @@ from pyramidseg.formats.mask_sampling import (
     count_mask_colors,
     count_mask_values,
     foreground_value,
-    mask_files,
 )
 
 MANY_IDS = 32
@@ -68,7 +67,7 @@ def decide_labels(parsed: ParsedDataset, stated: Statements, *, fallback_classes
         labels = known.named(of_model)
         notes += (f"no classes were given: those of the model are used ({len(of_model)})",)
     elif isinstance(known.values, ColorValues):
-        counts = count_mask_colors(mask_files(parsed), transparent=config.transparent)
+        counts = count_mask_colors(parsed.mask_files, transparent=config.transparent)
         raise AmbiguousLabelsError(stated, *interpret_colors(counts))
     else:
         labels = _infer_ids(parsed, known)
@@ -93,7 +92,7 @@ def _infer_ids(parsed: ParsedDataset, known: ClassMap) -> Labels:
     """
     ignored = known.ignored(())
     how = known.values if isinstance(known.values, IndexValues) else PLAIN_INDICES
-    counts = count_mask_values(mask_files(parsed), how=how)
+    counts = count_mask_values(parsed.mask_files, how=how)
     values = sorted(set(counts.pixels) - set(ignored))
     ids = [value for value in values if value != IGNORE] or [0]  # of which the check then finds no pixel
     has_gaps = ids != list(range(len(ids))) or values in ([IGNORE], [0, IGNORE])
@@ -124,7 +123,7 @@ def _refuse_lost_foreground(parsed: ParsedDataset, known: ClassMap, labels: Labe
     has_all = is_stated or labels.masks.rest is not None
     if IGNORE in values or 0 not in values or has_all or not isinstance(known.values, IndexValues):
         return
-    if not any_255_without_class(mask_files(parsed), values, how=known.values):
+    if not any_255_without_class(parsed.mask_files, values, how=known.values):
         return
     by_position = not any(entry.merged or entry.value is not None for entry in known.stated.classes or ())
     ignored = Interpretation("255 is ignored", {"ignore": (IGNORE,)})
@@ -172,7 +171,7 @@ def binary_labels(parsed: ParsedDataset, stated: Statements) -> Labels:
     if not_numbers:
         raise stated.error(f"ignore={list(config.ignore)}: binary masks contain numbers; list the numbers to ignore")
     indices = replace(index_values(config), binary=True)
-    foreground = FOREGROUND if by_level else foreground_value(mask_files(parsed), how=indices)
+    foreground = FOREGROUND if by_level else foreground_value(parsed.mask_files, how=indices)
     listed = {value for value in config.ignore if isinstance(value, int) and value >= 0}
     masks = ClassMasks(  # not from_values, which would ignore 255 if the first mask makes 1 the foreground
         ids=tuple(sorted({BACKGROUND: int(config.inverted), foreground: int(not config.inverted)}.items())),

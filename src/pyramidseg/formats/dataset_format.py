@@ -76,6 +76,15 @@ class ParsedDataset:
     root: Path = Path()
     format: str | None = None
 
+    @property
+    def records(self) -> list[Record]:
+        """All records, split by split."""
+        return [record for records in self.splits.values() for record in records]
+
+    @property
+    def mask_files(self) -> list[Path]:
+        return [record.mask for record in self.records if record.mask is not None]
+
 
 class PartialMatch(DataError):
     """The folder resembles a format but lacks something essential; reported only if no other format fits."""

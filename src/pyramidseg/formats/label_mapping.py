@@ -15,7 +15,7 @@ from pyramidseg.data.records import ValueSource
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import ClassEntry
-from pyramidseg.formats.mask_sampling import find_color_mask, mask_files
+from pyramidseg.formats.mask_sampling import find_color_mask
 
 OTHER = "*"
 """In `ignore`, or as the origin of one class: all values that are not named."""
@@ -69,7 +69,7 @@ class ClassMap:
             known = _own_colors(classes)
             if not any(color for _, color in known):
                 known = [(label.value, label.color) for label in parsed.labels]
-            color_mask = find_color_mask(mask_files(parsed), known, tolerance=config.tolerance, how=values)
+            color_mask = find_color_mask(parsed.mask_files, known, tolerance=config.tolerance, how=values)
         if color_mask is None:
             if config.tolerance:
                 raise stated.error(

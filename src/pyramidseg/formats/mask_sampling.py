@@ -24,18 +24,12 @@ from pyramidseg.data.index_masks import (
     read_mask_values,
     visible_colors,
 )
-from pyramidseg.formats.dataset_format import ParsedDataset
 from pyramidseg.images.image_files import is_array_name
 from pyramidseg.images.open_image import open_image
 from pyramidseg.images.palette import is_reordered, matches_class_colors, palette_colors
 
 SAMPLE = 15
 """Masks, spread over the dataset, that decide whether masks hold integers or colours."""
-
-
-def mask_files(parsed: ParsedDataset) -> list[Path]:
-    """All masks of a dataset, split by split."""
-    return [record.mask for records in parsed.splits.values() for record in records if record.mask is not None]
 
 
 # Counts of values or colours over all masks.

@@ -14,7 +14,6 @@ from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.text import first_few
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset
-from pyramidseg.formats.mask_sampling import mask_files
 from pyramidseg.formats.paths import content, holds_images, subfolders
 from pyramidseg.images.image_files import UNREAD_EXTENSIONS, count_extensions, is_array_name, is_image_name, list_files
 
@@ -39,7 +38,7 @@ _SIDE = re.compile(rf"{_SIDES}|leftimg8bit|gtfine|gtcoarse", re.IGNORECASE)
 def with_unlisted_splits(parsed: ParsedDataset) -> ParsedDataset:
     """Add a defect or a note for each folder that is named like a split which the format did not list."""
     image_folders = {split: _folders(record.image for record in records) for split, records in parsed.splits.items()}
-    mask_folders = _folders(record.mask for records in parsed.splits.values() for record in records if record.mask)
+    mask_folders = _folders(parsed.mask_files)
     used = mask_folders.union(*image_folders.values())
     candidates = list(_candidates(parsed, used))
     mixed_in = {split for split, folder in candidates if any(folder in homes for homes in image_folders.values())}
@@ -123,7 +122,7 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
     """Add a defect for each folder with masks of another type, or one for a dataset without any pair."""
     unread = [*_unread_masks(parsed)]
     if not unread and any(defect.kind in _LOST for defect in parsed.defects):
-        masks = {*mask_files(parsed)}
+        masks = {*parsed.mask_files}
         if files := [file for file in list_files(root, UNREAD_EXTENSIONS) if file not in masks]:
             found = f"{count_extensions(files)}, such as {files[0].relative_to(root)}, are of types that are not read"
             detail = f"{found}; if these are the missing files, save them as PNG or TIFF files"
@@ -138,7 +137,7 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
 
 def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
     """A note for each folder of images that also holds images, rasters or videos of types that are not read."""
-    for folder in dict.fromkeys(record.image.parent for some in parsed.splits.values() for record in some):
+    for folder in dict.fromkeys(record.image.parent for record in parsed.records):
         files = [file for file in content(folder) if file.name.lower().endswith(UNREAD_EXTENSIONS)]
         if files:
             yield f"{folder}: {count_extensions(files)}, such as {files[0].name}, are of types that are not read"
@@ -146,9 +145,8 @@ def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
 
 def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
     """Files of other types in the folders of the masks, if they are named like an image that has no mask."""
-    records = [record for some in parsed.splits.values() for record in some if record.mask]
-    paired = {record.image for record in records}
-    folders = dict.fromkeys(record.mask.parent for record in records if record.mask and is_image_name(record.mask.name))
+    paired = {record.image for record in parsed.records if record.mask}
+    folders = dict.fromkeys(mask.parent for mask in parsed.mask_files if is_image_name(mask.name))
     images = dict.fromkeys(image.parent for image in paired)
     for folder in folders:
         there = content(folder)
@@ -157,7 +155,7 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
             continue
         files = (file for place in images for file in content(place) if is_image_name(file.name))
         alone = {file.stem.lower() for file in files if file not in paired}
-        absent = {record.mask for record in records if record.mask and record.mask.parent == folder}.difference(there)
+        absent = {mask for mask in parsed.mask_files if mask.parent == folder}.difference(there)
         alone.update(mask.stem.lower() for mask in absent)
         lost = [file for file in others if file.name.partition(".")[0].lower() in alone and file.is_file()]
         if lost:
