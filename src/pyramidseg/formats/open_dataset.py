@@ -214,7 +214,7 @@ def _list_records(stated: Statements) -> ParsedDataset:
             raise
         raise error.with_proposal(stated.source, stated.root) from None
     root = listed.root
-    parsed = with_windows(with_unread_masks(root, parsed), stated.config, source=stated.source)
+    parsed = with_windows(with_unread_masks(root, parsed), stated)
     notes = [f"described by {stated.file}"] if stated.file not in (None, stated.named) else []
     notes += [f"the dataset is in {root}"] if root != stated.root and stated.file is None else []
     return replace(parsed, root=root, format=listed.format, notes=(*notes, *parsed.notes))

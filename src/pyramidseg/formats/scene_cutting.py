@@ -7,20 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
-from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.image_mask_checks import size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import Record, ValueSource
 from pyramidseg.formats.dataset_format import ParsedDataset
+from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.images.open_image import open_image
 from pyramidseg.images.raster_scene import RasterScene
 from pyramidseg.images.scene_windows import SceneWindow
 
 
-def with_windows(parsed: ParsedDataset, config: LabelConfig, *, source: Path) -> ParsedDataset:
+def with_windows(parsed: ParsedDataset, stated: Statements) -> ParsedDataset:
     """The dataset with the windows of its large images in their place; images that fit into one window stay.
 
     Windows cover each image exactly once; the last of a row or column is half to one and a half times as large.
@@ -28,16 +27,17 @@ def with_windows(parsed: ParsedDataset, config: LabelConfig, *, source: Path) ->
     Raises:
         ConfigError: `window_gap` without `window`.
     """
-    if config.window is None:
-        if config.window_gap is not None:
-            raise ConfigError(f"{source}: window_gap={config.window_gap}: needs data.window; add it, or leave this out")
+    window, gap = stated.config.window, stated.config.window_gap
+    if window is None:
+        if gap is not None:
+            raise stated.error(f"window_gap={gap}: needs data.window; add it, or leave this out")
         return parsed
     flaws, splits, notes = DefectCollector(), dict[str, tuple[Record, ...]](), list[str]()
     for split, records in parsed.splits.items():
         cut: list[list[Record]] = []
         for record in records:
             with flaws.collect():
-                cut.append(_windows(record, config.window, parsed.values))
+                cut.append(_windows(record, window, parsed.values))
         splits[split] = tuple(record for some in cut for record in some)
         scenes = [len(some) for some in cut if len(some) > 1]
         notes.append(f"{split}: {len(scenes)} of {len(records)} images are cut into {sum(scenes)} windows")
