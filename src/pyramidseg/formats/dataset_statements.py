@@ -30,8 +30,6 @@ from pyramidseg.formats.yolo_description import is_data_yaml
 READING = tuple(f"data.{name}" for name in ("format", "classes", *LabelConfig.model_fields))
 """Settings that `open_dataset` uses."""
 
-OF_AUGMENTATION = tuple(f"data.{name}" for name in AugmentationConfig.model_fields)
-
 OF_RECORDS = ("data.bands", "data.val_share", "data.group")
 """Settings that it uses for a dataset made in Python."""
 
@@ -47,7 +45,7 @@ def reading_config(settings: Sequence[str], *, augmented: bool = False) -> DataC
     """
     given = dict(parse_override(text) for text in settings)
     config = load_config(overrides=given)
-    allowed = (*READING, *(OF_AUGMENTATION if augmented else ()))
+    allowed = (*READING, *(f"data.{name}" for name in AugmentationConfig.model_fields if augmented))
     for name, value in given.items():
         if name not in allowed:
             raise ConfigError(

@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,38 +40,24 @@ _SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names
 _SPLIT_WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(_SPLITS)})(?![a-z])", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Detected:
-    """A folder and the one format that fits it.
-
-    Attributes:
-        root: the folder given, or the only folder in it.
-        handle: what `DatasetFormat.detect` found, or the error that it raised.
-    """
+class _Detected(NamedTuple):
+    """A format that fits a folder, and what its `detect` found, or the error that it raised."""
 
     format: DatasetFormat[Any]
-    root: Path
+    folder: Path
     handle: Any
 
-    def read(self, config: LabelConfig) -> ParsedDataset:
-        """Read the dataset with the settings that its format takes.
 
-        Raises:
-            DataError: nothing can be read.
-        """
-        if isinstance(self.handle, DataError):
-            raise self.handle
-        return replace(self.format.read(self.handle, config), root=self.root, format=self.format.name)
-
-
-def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: Path) -> Detected:
-    """Find the one format that fits a folder; a folder that contains nothing but another folder is entered.
+def read_folder(
+    root: Path, splits: SplitNames, config: LabelConfig, *, formats: Formats, source: Path
+) -> ParsedDataset:
+    """Read a folder by the one format that fits it; a folder that contains nothing but another folder is entered.
 
     Args:
         source: what the user named, for messages.
 
     Raises:
-        DataError: no format fits, or several do.
+        DataError: no format fits, or several do, or nothing can be read.
     """
     partial_matches: list[PartialMatch] = []
     for folder in _nested_folders(root):
@@ -81,11 +67,18 @@ def detect_format(root: Path, splits: SplitNames, *, formats: Formats, source: P
         if len(errors) > 1:  # a single error is that of the folder, whatever its format
             raise _several_formats(folder, fitting, source=source)
         if fitting:
-            return fitting[0]
+            return _read(fitting[0], config)
     detail = _not_recognised(root, splits, formats, partial_matches)
     if splits == SPLIT_NAMES and len(formats) > 1 and (pairs := _folder_pairs(root)):
         raise AmbiguousDatasetError(source, detail.removeprefix(f"{root}: "), pairs)
     raise DataError(detail)
+
+
+def _read(detected: _Detected, config: LabelConfig) -> ParsedDataset:
+    if isinstance(detected.handle, DataError):
+        raise detected.handle
+    parsed = detected.format.read(detected.handle, config)
+    return replace(parsed, root=detected.folder, format=detected.format.name)
 
 
 def _nested_folders(root: Path) -> Iterator[Path]:
@@ -99,9 +92,9 @@ def _nested_folders(root: Path) -> Iterator[Path]:
         yield root
 
 
-def _fitting_formats(folder: Path, splits: SplitNames, formats: Formats) -> tuple[list[Detected], list[PartialMatch]]:
+def _fitting_formats(folder: Path, splits: SplitNames, formats: Formats) -> tuple[list[_Detected], list[PartialMatch]]:
     """The formats that fit a folder, without the more general ones of them, and those that fit partially."""
-    fitting: list[Detected] = []
+    fitting: list[_Detected] = []
     partial: list[PartialMatch] = []
     for format in formats.values():
         try:
@@ -111,15 +104,15 @@ def _fitting_formats(folder: Path, splits: SplitNames, formats: Formats) -> tupl
         except UnlistableFolderError:
             raise
         except DataError as error:
-            fitting.append(Detected(format, folder, error))
+            fitting.append(_Detected(format, folder, error))
         else:
             if handle is not None:
-                fitting.append(Detected(format, folder, handle))
+                fitting.append(_Detected(format, folder, handle))
     covered = {name for detected in fitting for name in detected.format.covers}
     return [detected for detected in fitting if detected.format.name not in covered], partial
 
 
-def _several_formats(folder: Path, fitting: Sequence[Detected], *, source: Path) -> AmbiguousDatasetError:
+def _several_formats(folder: Path, fitting: Sequence[_Detected], *, source: Path) -> AmbiguousDatasetError:
     names = [detected.format.name for detected in fitting]
     problems = [f"as {name}, {problem}" for name, it in zip(names, fitting, strict=True) if (problem := _problem(it))]
     found = f" ({'; '.join(problems)})" if problems else ""
@@ -131,10 +124,10 @@ def _several_formats(folder: Path, fitting: Sequence[Detected], *, source: Path)
     )
 
 
-def _problem(detected: Detected) -> str:
+def _problem(detected: _Detected) -> str:
     """The first thing that a format finds wrong with its files."""
     try:
-        return "".join(f"{defect.file}: {defect.detail}" for defect in detected.read(LabelConfig()).defects[:1])
+        return "".join(f"{defect.file}: {defect.detail}" for defect in _read(detected, LabelConfig()).defects[:1])
     except DataError as error:
         return str(error)
 

@@ -38,7 +38,7 @@ from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
 from pyramidseg.formats.coco import instances, panoptic
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.dataset_statements import Statements, read_statements, refuse_unused, source_statements
-from pyramidseg.formats.detection import detect_format
+from pyramidseg.formats.detection import read_folder
 from pyramidseg.formats.geojson import geojson_folders
 from pyramidseg.formats.geojson.geojson_classes import apply_label_config
 from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
@@ -230,8 +230,7 @@ def _read_format(stated: Statements, names: SplitNames) -> ParsedDataset:
         origin = stated.file or "data.format"
         raise ConfigError(f"{origin}: unknown dataset format {stated.format!r}; {nearest(stated.format, FORMATS)}")
     formats = {stated.format: FORMATS[stated.format]} if stated.format else FORMATS
-    detected = detect_format(stated.root, names or SPLIT_NAMES, formats=formats, source=stated.source)
-    parsed = detected.read(stated.config)
+    parsed = read_folder(stated.root, names or SPLIT_NAMES, stated.config, formats=formats, source=stated.source)
     return parsed if names else with_unlisted_splits(parsed)
 
 

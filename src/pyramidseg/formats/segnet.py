@@ -48,21 +48,14 @@ def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
     """
     parsed = paired.read(found, config)
     for split, (images, _) in found.folders.items():
-        if parsed.splits.get(split) and child_file(found.root, f"{images.name.lower()}.txt"):
-            parsed = _without_unlabelled(parsed, images)
+        if not (parsed.splits.get(split) and child_file(found.root, f"{images.name.lower()}.txt")):
+            continue
+        missing = [it for it in parsed.defects if it.kind is DefectKind.MISSING_MASK and images in it.file.parents]
+        if missing:
+            named = f"{len(missing)} images, such as {missing[0].file}, have no mask, as CVAT writes none without labels"
+            others = tuple(defect for defect in parsed.defects if defect not in missing)
+            parsed = replace(parsed, defects=others, notes=(*parsed.notes, f"{named}, and were left out"))
     return parsed
-
-
-def _without_unlabelled(parsed: ParsedDataset, images: Path) -> ParsedDataset:
-    """Leave out images without a mask: CVAT writes masks only for images with labels."""
-    missing = [
-        defect for defect in parsed.defects if defect.kind is DefectKind.MISSING_MASK and images in defect.file.parents
-    ]
-    if not missing:
-        return parsed
-    found = f"{len(missing)} images, such as {missing[0].file}, have no mask, as CVAT writes none without labels"
-    others = tuple(defect for defect in parsed.defects if defect not in missing)
-    return replace(parsed, defects=others, notes=(*parsed.notes, f"{found}, and were left out"))
 
 
 FORMAT = replace(paired.FORMAT, name="segnet", layout="{split} and {split}annot", detect=detect, read=read)
