@@ -112,7 +112,8 @@ def detect(folder: Path, splits: SplitNames) -> ParsedDataset | None:
         if own_images and masks:
             pairs[split] = _pair(own_images, masks, f"_{kind}{encoding.suffix}")
         elif present := own_images or masks:
-            detail = f"there is no such folder in {truth if own_images else images}; unpack it there, or remove this one"
+            place = truth if own_images else images
+            detail = f"there is no such folder in {place}; unpack it there, or remove this one"
             pairs[split] = MatchedFiles.of_none(present, detail)
     parsed = paired_dataset(f"Cityscapes (leftImg8bit, {kind} {encoding.suffix[1:]})", pairs, notes=notes)
     return replace(parsed, labels=encoding.labels, values=encoding.values)

@@ -72,10 +72,8 @@ class ClassMap:
             color_mask = find_color_mask(parsed.mask_files, known, tolerance=config.tolerance, how=values)
         if color_mask is None:
             if config.tolerance:
-                raise stated.error(
-                    f"tolerance={config.tolerance}: tolerance applies to masks of colours, and these contain none; leave "
-                    "it out"
-                )
+                detail = "tolerance applies to masks of colours, and these contain none; leave it out"
+                raise stated.error(f"tolerance={config.tolerance}: {detail}")
             if isinstance(values, IndexValues):
                 explicit = bool(classes) and all(entry.value is not None or entry.merged for entry in classes)
                 in_palettes = tuple((value, color) for value, color in known if color)

@@ -52,9 +52,10 @@ def read(found: PairedFiles, config: LabelConfig) -> ParsedDataset:
             continue
         missing = [it for it in parsed.defects if it.kind is DefectKind.MISSING_MASK and images in it.file.parents]
         if missing:
-            named = f"{len(missing)} images, such as {missing[0].file}, have no mask, as CVAT writes none without labels"
+            what = f"{len(missing)} images, such as {missing[0].file}, have no mask"
+            note = f"{what}, as CVAT writes none without labels, and were left out"
             others = tuple(defect for defect in parsed.defects if defect not in missing)
-            parsed = replace(parsed, defects=others, notes=(*parsed.notes, f"{named}, and were left out"))
+            parsed = replace(parsed, defects=others, notes=(*parsed.notes, note))
     return parsed
 
 
