@@ -15,7 +15,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -58,6 +58,18 @@ def with_class_list(parsed: ParsedDataset, folder: Path) -> ParsedDataset:
     return replace(parsed, labels=labels, notes=(*parsed.notes, *notes), defects=(*parsed.defects, *defects))
 
 
+def with_default_labels(parsed: ParsedDataset, labels: tuple[SourceLabel, ...], *notes: str) -> ParsedDataset:
+    """The dataset with these classes, and notes on them, unless a class list names others or has a defect."""
+    if parsed.labels or has_damaged_list(parsed):
+        return parsed
+    return replace(parsed, labels=labels, notes=(*parsed.notes, *notes))
+
+
+def has_damaged_list(parsed: ParsedDataset) -> bool:
+    """Whether a class list has a defect."""
+    return any(defect.file.name.lower() in PARSERS for defect in parsed.defects)
+
+
 def find_class_list(folder: Path) -> ClassList:
     """Read the class list in a folder, if there is one; of several, the first in the order of `PARSERS`.
 
@@ -71,28 +83,18 @@ def find_class_list(folder: Path) -> ClassList:
     flaws = DefectCollector()
     labels: list[SourceLabel] = []
     with flaws.collect():
-        labels = list(_distinct(file, parse(file, _lines(file), flaws), flaws))
-        if not labels and not flaws.defects:
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, "contains no class names; add some or delete the file")
-        if labels and all(label.ignored for label in labels):
-            detail = f"contains only ignored classes ({short(labels[0].name)}); add classes or delete the file"
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+        entries = [*parse(_lines(file))]
+        labels = [entry for entry in entries if isinstance(entry, SourceLabel)]
+        wrong = [*(entry for entry in entries if isinstance(entry, str)), *_repeated(labels)]
+        if not entries:
+            wrong = ["contains no class names; add some or delete the file"]
+        elif labels and all(label.ignored for label in labels):
+            wrong.append(f"contains only ignored classes ({short(labels[0].name)}); add classes or delete the file")
+        flaws.add(*(Defect(DefectKind.BAD_ANNOTATION, file, detail) for detail in wrong))
     if flaws.defects:
         return ClassList(defects=flaws.defects)
     others = "".join(f"; {other.name} is not read" for other, _ in found[1:])
     return ClassList(tuple(labels), (f"{file.name} names the classes{others}",))
-
-
-def with_default_labels(parsed: ParsedDataset, labels: tuple[SourceLabel, ...], *notes: str) -> ParsedDataset:
-    """The dataset with these classes, and notes on them, unless a class list names others or has a defect."""
-    if parsed.labels or has_damaged_list(parsed):
-        return parsed
-    return replace(parsed, labels=labels, notes=(*parsed.notes, *notes))
-
-
-def has_damaged_list(parsed: ParsedDataset) -> bool:
-    """Whether a class list has a defect."""
-    return any(defect.file.name.lower() in PARSERS for defect in parsed.defects)
 
 
 def _is_unclear(file: Path) -> bool:
@@ -116,6 +118,17 @@ def _unread_lists(folder: Path) -> Iterator[str]:
             yield f"{file} is outside the dataset and not read: copy it into {folder} if it names the classes"
 
 
+def _lines(file: Path) -> list[tuple[int, str]]:
+    lines = enumerate(read_text(file, most=MAX_BYTES).splitlines(), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+# The parsers of lines, which come with their numbers from 1. In place of a class they give what is wrong with a line.
+
+Numbered = Sequence[tuple[int, str]]
+Entries = Iterator[SourceLabel | str]
+
+
 def voc_color(index: int) -> Color:
     """Colour of an index in Pascal VOC's palette: its bits, lowest first, fill the channels from the highest bit on."""
     red, green, blue = (
@@ -124,77 +137,65 @@ def voc_color(index: int) -> Color:
     return red, green, blue
 
 
-Numbered = Iterable[tuple[int, str]]
-"""Lines with their numbers, from 1."""
-
-
-def _labelmap(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+def _labelmap(lines: Numbered) -> Entries:
     written = [(number, line) for number, line in lines if not line.startswith("#")]
     for position, (number, line) in enumerate(written):
         name, _, rest = line.partition(":")
-        color = rest.split(":")[0].strip()
-        with flaws.collect():
-            parsed = _color(file, number, line, color.split(",")) if color else voc_color(position)
-            yield _label(file, number, name, position, parsed)
+        color = rest.partition(":")[0].strip()
+        yield _label(number, line, name, position, color.split(",") if color else map(str, voc_color(position)))
 
 
-def _color_table(
-    file: Path, lines: Numbered, flaws: DefectCollector, *, name: str, colors: tuple[str, ...]
-) -> Iterator[SourceLabel]:
+def _color_table(lines: Numbered, *, name: str, colors: tuple[str, ...]) -> Entries:
     """A table with a column of names, and one or three columns of colours."""
-    for position, (number, line, cells) in enumerate(_table(file, lines, flaws, columns=(name, *colors))):
-        with flaws.collect():
-            color = _color(file, number, line, " ".join(cells[column] for column in colors).split())
-            yield _label(file, number, cells[name], position, color)
+
+    def parse(position: int, number: int, line: str, cells: Mapping[str, str]) -> SourceLabel | str:
+        return _label(number, line, cells[name], position, " ".join(cells[column] for column in colors).split())
+
+    return _table(lines, (name, *colors), parse)
 
 
-def _label_colors(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+def _label_colors(lines: Numbered) -> Entries:
     written = [(number, line) for number, line in lines if not line.startswith("#")]
     for position, (number, line) in enumerate(written):
         parts = line.split(maxsplit=3)
-        with flaws.collect():
-            color = _color(file, number, line, parts[:3])
-            yield _label(file, number, parts[3] if len(parts) == 4 else "", position, color)
+        yield _label(number, line, "".join(parts[3:]), position, parts[:3])
 
 
-def _roboflow(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
-    for number, line, cells in _table(file, lines, flaws, columns=("pixel value", "class")):
-        value = cells["pixel value"]
-        with flaws.collect():
-            if not is_number(value, most=MAX_VALUE):
-                detail = f"{short(line)}: the pixel value has to be a number from 0 to {MAX_VALUE}"
-                raise _flaw(file, number, detail)
-            yield _label(file, number, cells["class"], int(value))
+def _roboflow(lines: Numbered) -> Entries:
+    def parse(_: int, number: int, line: str, cells: Mapping[str, str]) -> SourceLabel | str:
+        if not is_number(cells["pixel value"], most=MAX_VALUE):
+            return f"line {number}: {short(line)}: the pixel value has to be a number from 0 to {MAX_VALUE}"
+        return _label(number, line, cells["class"], int(cells["pixel value"]))
+
+    return _table(lines, ("pixel value", "class"), parse)
 
 
-def _names(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
-    lines = list(lines)
+def _names(lines: Numbered) -> Entries:
     for (before, _), (number, _) in pairwise(lines):
         if number > before + 1:
-            flaws.add(*_flaw(file, before + 1, "is empty, but a class is known by its line; add its name").defects)
+            yield f"line {before + 1}: is empty, but a class is known by its line; add its name"
     # __ignore__ is -1 of labelme2voc, and 255 in its masks
     names = [(number, line) for number, line in lines if line != "__ignore__" and not line.startswith("#")]
     for position, (number, line) in enumerate(names):
-        yield _label(file, number, "background" if line == "_background_" else line, position)
+        yield _label(number, line, "background" if line == "_background_" else line, position)
 
 
-def _id2label(file: Path, lines: Numbered, flaws: DefectCollector) -> Iterator[SourceLabel]:
+def _id2label(lines: Numbered) -> Entries:
     try:
         names = json.loads("\n".join(line for _, line in lines))
     except (ValueError, RecursionError):
         names = None
-    if not isinstance(names, dict) or not all(
+    if isinstance(names, dict) and all(
         is_number(value, most=MAX_VALUE) and isinstance(name, str) for value, name in names.items()
     ):
-        detail = f'has to be an object with a name for each mask value from 0 to {MAX_VALUE}, {{"0": "road", ...}}'
-        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-    for value, name in sorted(names.items(), key=lambda entry: int(entry[0])):
-        yield _label(file, 1, name, int(value))
+        yield from (_label(1, "", names[value], int(value)) for value in sorted(names, key=int))
+    else:
+        yield f'has to be an object with a name for each mask value from 0 to {MAX_VALUE}, {{"0": "road", ...}}'
 
 
 _class_dict = partial(_color_table, name="name", colors=("r", "g", "b"))
 
-PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLabel]]] = {
+PARSERS: dict[str, Callable[[Numbered], Entries]] = {
     "labelmap.txt": _labelmap,
     "class_dict.csv": _class_dict,
     "class_dict_seg.csv": _class_dict,
@@ -209,7 +210,7 @@ PARSERS: dict[str, Callable[[Path, Numbered, DefectCollector], Iterator[SourceLa
     "classes.txt": _names,
     "labels.txt": _names,
 }
-"""The parser of a file, by its name in lower case; malformed lines are defects."""
+"""The parser of a file, by its name in lower case."""
 
 UNREAD = {
     "labels.txt": "it has more than a name in a line; list the classes under classes in a YAML file",
@@ -218,36 +219,28 @@ UNREAD = {
 """Files that often name classes but have no fixed content, and the next step."""
 
 
-def _lines(file: Path) -> list[tuple[int, str]]:
-    lines = enumerate(read_text(file, most=MAX_BYTES).splitlines(), start=1)
-    return [(number, line.strip()) for number, line in lines if line.strip()]
-
-
 def _table(
-    file: Path, lines: Numbered, flaws: DefectCollector, *, columns: tuple[str, ...]
-) -> Iterator[tuple[int, str, dict[str, str]]]:
-    """The rows below the header, which must name the columns, in any order, possibly with others.
+    lines: Numbered, columns: tuple[str, ...], parse: Callable[[int, int, str, Mapping[str, str]], SourceLabel | str]
+) -> Entries:
+    """The classes in the rows below the header, which must name the columns, in any order, possibly with others.
 
-    Yields:
-        The number of the line, its text, and its cells by the column's name in lower case.
+    Args:
+        parse: a row, given its position, the number of the line, its text, and its cells by column in lower case.
     """
-    lines = list(lines)
     separator = next((mark for mark in ",;\t" if lines and mark in lines[0][1]), ",")
     written = [(number, line, _cells(line, separator)) for number, line in lines]
     header = [name.lower() for name in written[0][2]] if written else []
     if not set(columns) <= set(header):
-        detail = f"the first line has to name the columns {', '.join(columns)}; got {short(', '.join(header))}"
-        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-    for number, line, cells in written[1:]:
+        yield f"the first line has to name the columns {', '.join(columns)}; got {short(', '.join(header))}"
+        return
+    filled = (row for row in written[1:] if any(row[2]))  # others are what spreadsheets leave behind
+    for position, (number, line, cells) in enumerate(filled):
         while len(cells) > len(header) and not cells[-1]:
             cells.pop()
-        if not any(cells):  # as spreadsheets leave behind
-            continue
         if len(cells) == len(header):
-            yield number, line, dict(zip(header, cells, strict=True))
+            yield parse(position, number, line, dict(zip(header, cells, strict=True)))
         else:
-            detail = f"{short(line)}: {len(header)} columns are needed, as in the first line"
-            flaws.add(*_flaw(file, number, detail).defects)
+            yield f"line {number}: {short(line)}: {len(header)} columns are needed, as in the first line"
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -257,33 +250,23 @@ def _cells(line: str, separator: str) -> list[str]:
         return [line]
 
 
-def _color(file: Path, number: int, line: str, parts: Iterable[str]) -> Color:
-    values = [part.strip() for part in parts]
-    if len(values) != 3 or not all(is_number(value, most=255) for value in values):
-        raise _flaw(file, number, f"{short(line)}: a colour of three numbers from 0 to 255 is needed")
-    red, green, blue = map(int, values)
-    return red, green, blue
-
-
-def _label(file: Path, number: int, name: str, value: int, color: Color | None = None) -> SourceLabel:
+def _label(number: int, line: str, name: str, value: int, color: Iterable[str] | None = None) -> SourceLabel | str:
+    values = None if color is None else [part.strip() for part in color]
+    if values is not None and (len(values) != 3 or not all(is_number(part, most=255) for part in values)):
+        return f"line {number}: {short(line)}: a colour of three numbers from 0 to 255 is needed"
     name = name.strip()
     if not name:
-        raise _flaw(file, number, "a class without a name")
-    return SourceLabel(name, value, color, ignored=name.lower() in VOID_NAMES)
+        return f"line {number}: a class without a name"
+    shown = None if values is None else (int(values[0]), int(values[1]), int(values[2]))
+    return SourceLabel(name, value, shown, ignored=name.lower() in VOID_NAMES)
 
 
-def _distinct(file: Path, labels: Iterable[SourceLabel], flaws: DefectCollector) -> Iterator[SourceLabel]:
-    """The labels; two classes with the same value or colour are a defect."""
+def _repeated(labels: Iterable[SourceLabel]) -> Iterator[str]:
+    """What is wrong with two classes of the same value or colour."""
     seen: dict[int | Color, SourceLabel] = {}
     for label in labels:
         for what in (label.value, label.color):
             other = label if what is None else seen.setdefault(what, label)
             if other.name != label.name and not (other.ignored and label.ignored):
                 pair = f"{short(other.name)} and {short(label.name)}"
-                detail = f"{pair} have the same value or colour, {what}; give each its own"
-                flaws.add(Defect(DefectKind.BAD_ANNOTATION, file, detail))
-        yield label
-
-
-def _flaw(file: Path, number: int, detail: str) -> DefectError:
-    return DefectError(DefectKind.BAD_ANNOTATION, file, f"line {number}: {detail}")
+                yield f"{pair} have the same value or colour, {what}; give each its own"
