@@ -64,7 +64,8 @@ class ParsedDataset:
         values: reads the masks; image files, unless the format stores something else.
         notes: what was inferred or left out.
         defects: files that belong to no record; `open_dataset` refuses them unless its caller collects defects.
-        root: folder of the dataset, and `format`, the name of its format; set by `open_dataset`.
+        root, format: folder of the dataset and name of its format, set where the format is detected; None if every
+            split names its own folders.
     """
 
     layout: str
