@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
@@ -35,23 +34,14 @@ _AFTER_IMAGE = re.compile(rf"({'|'.join(map(re.escape, IMAGE_EXTENSIONS))})\s*[\
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
-class SplitList(NamedTuple):
-    """A file of a split.
-
-    Attributes:
-        rows: its lines, where it is a table with a column of splits, or empty, if it cannot be used.
-        unread: other files that are named like lists of the split.
-    """
-
-    file: Path
-    rows: tuple[Row, ...] | None = None
-    unread: tuple[Path, ...] = ()
+SplitList = tuple[Path, tuple[Row, ...] | None]
+"""A file of a split, and its lines if it is a table of several splits; without lines if it cannot be used."""
 
 
 def find_lists(
     places: Sequence[Path], splits: SplitNames, is_image: Callable[[str], bool]
-) -> tuple[dict[str, SplitList], tuple[Defect, ...]]:
-    """The list of each split, and defects of files that are named like a list and cannot be used.
+) -> tuple[dict[str, SplitList], tuple[Defect, ...], tuple[str, ...]]:
+    """The list of each split, defects of files that are named like a list and cannot be used, and notes on unread ones.
 
     `train.txt` comes before other names of one split; of several others none is chosen. Where no file is named like a
     split, a table with a column of splits decides.
@@ -63,7 +53,7 @@ def find_lists(
     files = [path for path in files if path.suffix.lower() != ".json" or json_kind(path) in (None, "damaged")]
     files = [path for path in files if path.suffix or path.is_file()]
     found: dict[str, SplitList] = {}
-    defects: list[Defect] = []
+    defects, notes = list[Defect](), list[str]()
     for split, names in splits.items():
         if split == "val" and "train" in found and not any(_named(files, names)):
             names = (*names, *RARE_VAL_NAMES)
@@ -76,20 +66,21 @@ def find_lists(
             detail = f"is named like the list of {split} and its type is not read; write the names to {names[0]}.txt"
             defects.append(Defect(DefectKind.BAD_ANNOTATION, chosen[0], f"{detail}, or move the file away"))
         if chosen:
-            rows = () if defects and defects[-1].file in chosen else None
+            found[split] = chosen[0], () if defects and defects[-1].file in chosen else None
             lists = (path for path in files if path.suffix.lower() in _LISTS and path not in chosen)
-            unread = tuple(path for path in lists if _mentions(path, SPLIT_NAMES.get(split, names)))
-            found[split] = SplitList(chosen[0], rows, unread)
+            unread = [path for path in lists if _mentions(path, SPLIT_NAMES.get(split, names))]
+            name = chosen[0].name
+            notes += [f"{path} is not read, because there is {name}; rename it {name} to use it" for path in unread]
     if found:
-        return found, tuple(defects)
+        return found, tuple(defects), tuple(notes)
     tables = [path for path in files if path.suffix.lower() in (".csv", ".tsv", ".json") or _is_table(path)]
     for file in tables:
         if by_split := _by_split(file, is_image):
-            return {split: SplitList(file, tuple(rows)) for split, rows in by_split.items()}, ()
+            return {split: (file, tuple(rows)) for split, rows in by_split.items()}, (), ()
         if _is_table(file):
             detail = "is named like a table of splits; it needs a column of images and one of train, val or test"
             defects.append(Defect(DefectKind.BAD_ANNOTATION, file, detail))
-    return {}, tuple(defects)
+    return {}, tuple(defects), ()
 
 
 def read_rows(file: Path) -> list[Row]:

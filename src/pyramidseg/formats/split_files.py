@@ -12,15 +12,7 @@ from pyramidseg.base.defects import Defect, DefectCollector, DefectError, Defect
 from pyramidseg.base.safe_paths import short
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, ParsedDataset, SplitNames
-from pyramidseg.formats.list_files import (
-    SplitList,
-    column,
-    find_lists,
-    has_image_name,
-    listed_file,
-    read_rows,
-    without_header,
-)
+from pyramidseg.formats.list_files import column, find_lists, has_image_name, listed_file, read_rows, without_header
 from pyramidseg.formats.pairing import MatchedFiles, key_of
 from pyramidseg.formats.paths import child_folder, last_parts
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS, list_images
@@ -66,17 +58,17 @@ def read_lists(places: Sequence[Path], splits: SplitNames, id_of: Callable[[str]
     Args:
         id_of: the image that a text of a line refers to; None if there is none, or several.
     """
-    files, found = find_lists(places, splits, lambda name: id_of(name) is not None)
+    files, found, notes = find_lists(places, splits, lambda name: id_of(name) is not None)
     flaws = DefectCollector()
     flaws.add(*found)
-    lists = {split: ImageSet(listed.file) for split, listed in files.items()}
+    lists = {split: ImageSet(file) for split, (file, _) in files.items()}
     home: dict[str, str] = {}
     unknown = [*files]
-    for split, listed in files.items():
-        if listed.rows == ():  # its defect is known
+    for split, (file, listed) in files.items():
+        if listed == ():  # its defect is known
             continue
         with flaws.collect():
-            rows, file = _rows(listed, id_of), listed.file
+            rows = _rows(read_rows(file) if listed is None else listed, id_of)
             if not rows and split != UNLABELLED_SPLIT:
                 raise DefectError(DefectKind.EMPTY, file, "contains no names; add names or delete the file")
             unknown.remove(split)
@@ -90,20 +82,16 @@ def read_lists(places: Sequence[Path], splits: SplitNames, id_of: Callable[[str]
                     flaws.add(Defect(DefectKind.LEAK, file, detail))
             names = tuple(name for name in counts if home[name] == split)
             lists[split] = ImageSet(file, names, {name: mask for name, mask in rows if mask})
-    others = ((path, listed.file) for listed in files.values() for path in listed.unread)
-    notes = (
-        f"{path} is not read, because there is {file.name}; rename it {file.name} to use it" for path, file in others
-    )
-    return ImageSets(lists, flaws.defects, tuple(unknown), tuple(notes))
+    return ImageSets(lists, flaws.defects, tuple(unknown), notes)
 
 
-def _rows(listed: SplitList, id_of: Callable[[str], str | None]) -> list[tuple[str, str]]:
+def _rows(rows: Sequence[tuple[str, ...]], id_of: Callable[[str], str | None]) -> list[tuple[str, str]]:
     """The id or name of the image in each line, and the name of its mask or ''."""
 
     def fits(cell: str) -> bool:
         return id_of(cell) is not None
 
-    rows = without_header(read_rows(listed.file) if listed.rows is None else listed.rows, fits)
+    rows = without_header(rows, fits)
     at = column(rows, fits) or 0
     return [
         (id_of(row[at]) or row[at], next(filter(has_image_name, row[at + 1 :]), ""))
