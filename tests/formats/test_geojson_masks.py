@@ -20,8 +20,7 @@ from made_geo import TRANSFORM, UTM, Ring, box, feature, on_map, polygon, write_
 from pyramidseg.base.defects import DefectError
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
-from pyramidseg.formats.geojson.features import read_geojson
-from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
+from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks, read_geojson
 from pyramidseg.images.georeference import parse_crs, reproject
 
 H, W = 40, 60

@@ -9,6 +9,6 @@
      "geometry": {"type": "Polygon", "coordinates": [[[-84.48, 33.64], ...], [hole], ...]}}, ...]}
 
 Masks that are GeoTIFF on the grid of the images are format `paired`. `geojson_folders` pairs images with files,
-`geojson_classes` applies the settings for classes and coordinates, `features` parses a file, `geojson_masks` draws it,
-and `geojson_writer` writes one.
+`geojson_classes` applies the settings for classes and coordinates, `geojson_masks` parses a file and draws it, and
+`geojson_writer` writes one.
 """

@@ -13,8 +13,7 @@ from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.formats.dataset_format import ParsedDataset, SourceLabel
 from pyramidseg.formats.dataset_statements import Statements
 from pyramidseg.formats.dataset_yaml import ClassEntry
-from pyramidseg.formats.geojson.features import Layer, read_geojson
-from pyramidseg.formats.geojson.geojson_masks import OF_IMAGE, GeoJsonMasks
+from pyramidseg.formats.geojson.geojson_masks import OF_IMAGE, GeoJsonMasks, Layer, read_geojson
 from pyramidseg.formats.polygon_labels import BACKGROUND, BACKGROUND_NAMES, DrawnLabels
 from pyramidseg.formats.region_masks import ONE_CLASS
 
