@@ -84,6 +84,12 @@ def is_valid_name(text: str) -> bool:
     return all(character >= " " for character in text)
 
 
+def usable_name(value: object) -> str:
+    """A text without the white space around it; empty if it is no text, or cannot be a name."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if is_valid_name(text) else ""
+
+
 def short(name: object) -> str:
     """A value from a file as messages quote it: one line of at most 80 characters."""
     text = repr(name[:80] if isinstance(name, str) else name)

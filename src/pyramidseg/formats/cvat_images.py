@@ -13,6 +13,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -20,13 +21,13 @@ import numpy as np
 
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
 from pyramidseg.base.classes import Classes, hex_color
-from pyramidseg.base.defects import DefectError, DefectKind
-from pyramidseg.base.safe_paths import first_bytes, is_valid_name, open_regular, short
+from pyramidseg.base.safe_paths import first_bytes, open_regular, short, usable_name
+from pyramidseg.base.text_files import is_number
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.label_regions import BoxedRegion, boxed_regions, lost_ignored, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.polygon_labels import drawn_name
-from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered
+from pyramidseg.formats.region_masks import Region, Size, ellipse, numbered, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 
 FILE = "annotations.xml"
@@ -36,6 +37,7 @@ _WITHOUT_AREA = ("box", "polyline", "points", "cuboid", "skeleton")
 _MAX_DEPTH = 20
 _FIRST_BYTES = 2**12
 _CHUNK = 2**20
+_MAX_SIDE = 999_999
 _ROOT = re.compile(rb"<annotations[\s>]")
 
 
@@ -51,7 +53,7 @@ def read(found: ToolExport, _: object) -> ParsedDataset:
     listing = Listing()
     for file in found.files:
         with listing.defects.collect():
-            _list_file(file, listing)
+            _ImageLister(file, listing).read()
     overlap = "the one with the higher z_order is on top, then the smaller one"
     return region_dataset("CVAT for images", found, listing, regions=_regions, parse=_objects, overlap=overlap)
 
@@ -59,117 +61,97 @@ def read(found: ToolExport, _: object) -> ParsedDataset:
 FORMAT = DatasetFormat("cvat_images", "annotations.xml of CVAT for images 1.1, and the images", detect, read)
 
 
-def _list_file(file: Path, listing: Listing) -> None:
-    images = len(listing.entries)
-    _ImageLister(file, listing).read()
-    if len(listing.entries) == images:
-        raise _flaw(file, "describes no image; export the task as CVAT for images 1.1")
-
-
-def _flaw(file: Path, detail: str) -> DefectError:
-    return DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-
-
 class _ImageLister:
     """Adds the images of an XML file, and the names of labels that it declares, to a listing, in bounded memory."""
 
     def __init__(self, file: Path, listing: Listing) -> None:
-        self.file, self.listing = file, listing
+        self.where, self.listing = Location(file), listing
         self.stack: list[str] = []
         self.text, self.label = "", ""  # of the element, and of the label that has begun
         self.start = 0
         self.attributes: dict[str, str] | None = None  # of the image that has begun
         self.labels: dict[str, None] = {}
         self.drawn = False
-        self.parser = new_parser(file)
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
         self.parser.StartElementHandler, self.parser.EndElementHandler = self._start, self._end
-        self.parser.CharacterDataHandler = self._characters
+        self.parser.CharacterDataHandler, self.parser.XmlDeclHandler = self._characters, self._check_encoding
+        self.parser.StartDoctypeDeclHandler = self._refuse_document_type
 
     def read(self) -> None:
+        images = len(self.listing.entries)
         try:
-            with open_regular(self.file) as stream:
+            with open_regular(self.where.file) as stream:
                 while data := stream.read(_CHUNK):
                     self.parser.Parse(data, False)
                 self.parser.Parse(b"", True)
         except OSError as error:
-            raise _flaw(self.file, f"cannot be read: {error.strerror or error}") from None
+            raise self.where.error(f"cannot be read: {error.strerror or error}") from None
         except expat.ExpatError as error:
-            raise _malformed(self.file, error) from None
+            raise self.where.error(f"not readable as XML: {error}; export it again") from None
+        if len(self.listing.entries) == images:
+            raise self.where.error("describes no image; export the task as CVAT for images 1.1")
+
+    def _refuse_document_type(self, *_: object) -> None:
+        """Document types define entities, which can grow without limit or read other files."""
+        raise self.where.error("has a document type (<!DOCTYPE>), which can define entities; remove it")
+
+    def _check_encoding(self, _: str, encoding: str | None, __: int) -> None:
+        if (encoding or "utf-8").lower() not in ("utf-8", "us-ascii"):
+            raise self.where.error(f"is in the encoding {short(encoding)}, and UTF-8 is needed; save it as UTF-8")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self.stack and name != "annotations":
-            raise _flaw(self.file, f"begins with <{name[:40]}>, where <annotations> of CVAT is needed")
+            raise self.where.error(f"begins with <{name[:40]}>, where <annotations> of CVAT is needed")
         if len(self.stack) >= _MAX_DEPTH:
-            raise _flaw(self.file, "elements are nested too deeply")
+            raise self.where.error("elements are nested too deeply")
         self.stack.append(name)
         self.text = ""
         if name == "track" and len(self.stack) == 2:
-            step = "export the task as CVAT for images 1.1 or as Segmentation mask 1.1"
-            raise _flaw(self.file, f"is of CVAT for video (<track>), whose frames have no files of their own; {step}")
+            raise self.where.error(
+                "is of CVAT for video (<track>), whose frames have no files of their own; export the task as CVAT for "
+                "images 1.1 or as Segmentation mask 1.1"
+            )
         if name == "image" and len(self.stack) == 2:
             self.attributes, self.start = attributes, self.parser.CurrentByteIndex
             self.labels, self.drawn = {}, False
         elif self.attributes is not None and len(self.stack) == 3:
-            label = attributes.get("label", "").strip()
+            label = usable_name(attributes.get("label"))
             self.drawn |= name in _DRAWN
-            if name in _DRAWN and label and is_valid_name(label):
+            if name in _DRAWN and label:
                 self.labels[label] = None
             elif name in _WITHOUT_AREA:
-                self.listing.without_area[f"{name} of {label[:40]}" if is_valid_name(label) else name] += 1
+                self.listing.without_area[f"{name} of {label[:40]}" if label else name] += 1
 
     def _end(self, name: str) -> None:
-        text = self.text.strip()
+        text = usable_name(self.text)
         if self.stack[1:] == ["meta", *self.stack[2:-3], "labels", "label", "name"]:
-            self.label = text if is_valid_name(text) else ""
+            self.label = text
         if self.label and self.stack[-2:] in (["label", "name"], ["label", "color"]):
             self.listing.declared[self.label] = self.listing.declared.get(self.label) or hex_color(text)
         self.stack.pop()
         if name != "image" or len(self.stack) != 1 or self.attributes is None:
             return
         attributes, self.attributes = self.attributes, None
+        with self.listing.defects.collect():
+            self._add_image(attributes)
+
+    def _add_image(self, attributes: dict[str, str]) -> None:
         image = attributes.get("name", "")
-        if not image.strip() or not is_valid_name(image):
-            self.listing.defects.add(_flaw(self.file, f"<image> without a usable name ({short(image)})").defect)
-            return
-        height, width = _length(attributes.get("height")), _length(attributes.get("width"))
-        if not (height and width):
-            what = f"{short(image)}: width and height have to be whole numbers from 1"
-            self.listing.defects.add(_flaw(self.file, what).defect)
+        if not usable_name(image):
+            raise self.where.error(f"<image> without a usable name ({short(image)})")
         end = self.parser.CurrentByteIndex + len("</image>")
         spans = ((self.start, end),) if self.drawn else ()  # an empty element has no end tag
-        self.listing.entries.append(
-            Entry(image, self.file, spans, (height, width), tuple(self.labels), attributes.get("subset"))
-        )
+        sides = (attributes.get(side, "") for side in ("height", "width"))
+        size = stated_size(*(int(side) if is_number(side, most=_MAX_SIDE) else 0 for side in sides))
+        labels, file = tuple(self.labels), self.where.file
+        self.listing.entries.append(Entry(image, file, spans, size, labels, attributes.get("subset")))
+        if size is None:
+            raise self.where.error(f"{short(image)}: width and height have to be whole numbers from 1")
 
     def _characters(self, text: str) -> None:
         if self.stack[-1:] in (["name"], ["color"]) and len(self.text) < _FIRST_BYTES:
             self.text += text
-
-
-def new_parser(file: Path) -> expat.XMLParserType:
-    """A parser that refuses document types: they define entities, which can grow without limit or read other files."""
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-
-    def refuse_document_type(*_: object) -> None:
-        raise _flaw(file, "has a document type (<!DOCTYPE>), which can define entities; remove it")
-
-    def check_encoding(_: str, encoding: str | None, __: int) -> None:
-        if (encoding or "utf-8").lower() not in ("utf-8", "us-ascii"):
-            raise _flaw(file, f"is in the encoding {short(encoding)}, and UTF-8 is needed; save it in that encoding")
-
-    parser.StartDoctypeDeclHandler = refuse_document_type
-    parser.XmlDeclHandler = check_encoding
-    return parser
-
-
-def _malformed(file: Path, error: expat.ExpatError) -> DefectError:
-    return _flaw(file, f"not readable as XML: {expat.ErrorString(error.code)} (line {error.lineno}); export it again")
-
-
-def _length(text: str | None) -> int:
-    """A whole number from 1; 0 if it is none."""
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 7 else 0
 
 
 _Element = tuple[str, dict[str, str]]
@@ -178,28 +160,18 @@ _Element = tuple[str, dict[str, str]]
 
 def _objects(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, _Element]]:
     """The elements inside an `<image>`; without data if nothing in it is drawn."""
-    found: list[_Element] = []
-    stack: list[str] = []
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        stack.append(name)
-        if len(stack) == 2 and name not in (*_WITHOUT_AREA, "tag"):
-            found.append((name, attributes))
-
-    parser = new_parser(where.file)
-    parser.StartElementHandler, parser.EndElementHandler = start, lambda _: stack.pop()
     try:
-        for element in data:
-            parser.Parse(element, True)
-    except expat.ExpatError as error:
-        raise _malformed(where.file, error) from None
-    return numbered(found)
+        images = [ElementTree.fromstring(element) for element in data]  # noqa: S314 - has no document type
+    except ElementTree.ParseError as error:
+        raise where.error(f"not readable as XML: {error}; export it again") from None
+    inside = ((element.tag, element.attrib) for image in images for element in image)
+    return numbered(element for element in inside if element[0] not in (*_WITHOUT_AREA, "tag"))
 
 
 def _regions(element: _Element, size: Size, where: Location) -> Iterator[Region]:
     name, attributes = element
-    label = attributes.get("label", "").strip()
-    if not label or not is_valid_name(label):
+    label = usable_name(attributes.get("label"))
+    if not label:
         raise where.error(f"<{name}> has no usable label; give it one, or delete it")
     layer = _whole(attributes.get("z_order", "0"), "z_order", where)
     if name == "polygon":
@@ -263,9 +235,8 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     height, width = image.labels.shape
     source = "auto" if image.model else "manual"
     names = [quoteattr(name) for name in classes.names]
-    masks = "".join(
-        _mask_element(region, names[region.value], source) for region in boxed_regions(image.labels, classes)
-    )
+    regions = boxed_regions(image.labels, classes)
+    masks = "".join(_mask_element(region, names[region.value], source) for region in regions)
     name = quoteattr(f"{image.split}/{image.name}{image.image.suffix}")
     element = f'name={name} subset="{image.split}" width="{width}" height="{height}">\n{masks}'
     return WrittenLabels(part=element, lost=lost_ignored(image.labels))
