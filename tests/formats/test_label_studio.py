@@ -229,7 +229,8 @@ def test_two_annotations_by_one_annotator_are_a_defect(tmp_path: Path) -> None:
         ({**polygon(), "image_rotation": 90}, "rotated image"),
         ({**polygon(), "original_width": 99}, "was drawn on an image of (8, 99) pixels"),
         (region("bitmasklabels", "fig", imageDataURL="data:image/png;base64,"), "is a bitmask"),
-        (region("ellipselabels", "fig", x=1, y=1, radiusX="9", radiusY=1), "have to be numbers"),
+        (region("ellipselabels", "fig", x=1, y=1, radiusX="9", radiusY=1), "have to be finite numbers"),
+        (region("ellipselabels", "fig", x=1, y=1, radiusX=10**400, radiusY=1), "have to be finite numbers"),
         ({**polygon(), "value": {"points": SQUARE, "polygonlabels": ["a", "b"]}}, "needs one label, but has a, b"),
     ],
 )

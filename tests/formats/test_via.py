@@ -205,6 +205,8 @@ BROKEN = {
     "two points": ({"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1, 2]}, "at least 3 points"),
     "text": ({"name": "circle", "cx": "one", "cy": 1, "r": 3}, "a circle needs the numbers cx, cy, r"),
     "infinite": ({"name": "rect", "x": 1, "y": 1, "width": math.inf, "height": 3}, "a rect needs the numbers"),
+    "too large": ({"name": "ellipse", "cx": 1, "cy": 1, "rx": 10**400, "ry": 3}, "a ellipse needs the numbers"),
+    "turned too far": ({"name": "ellipse", "cx": 1, "cy": 1, "rx": 2, "ry": 3, "theta": 10**400}, "have to be finite"),
     "far outside": (box(0, 0, 400, 10), "outside"),
     "unknown": ({"name": "cuboid"}, "has the shape 'cuboid'; allowed are polygon"),
     "nothing": ({}, "has the shape None"),

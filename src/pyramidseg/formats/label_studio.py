@@ -38,7 +38,7 @@ from pyramidseg.formats.json_kind import json_kind
 from pyramidseg.formats.label_studio_brushes import BrushFiles, brush_names, find_brush_files
 from pyramidseg.formats.label_studio_tasks import image_name, task_images
 from pyramidseg.formats.paths import child_file
-from pyramidseg.formats.region_masks import Region, Size, ellipse, mask_pixels, numbered, stated_size
+from pyramidseg.formats.region_masks import Region, Size, ellipse, finite_number, mask_pixels, numbered, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 
@@ -309,11 +309,10 @@ def _regions(drawn: tuple[Result, Path | None], size: Size, where: Location) -> 
         ring = parse_ring(value["points"], where=where)
         yield Region(labels[0], [[ring * (width / 100, height / 100)]])
     elif kind == "ellipse":
-        numbers = [value.get(key) for key in ("x", "y", "radiusX", "radiusY")] + [value.get("rotation", 0)]
-        if not all(isinstance(number, (int, float)) for number in numbers):
-            raise where.error("its centre and radii have to be numbers")
-        x, y, rx, ry, degrees = np.array(numbers, np.float64) * (width, height, width, height, 100) / 100
-        ring = ellipse(float(x), float(y), float(rx), float(ry), degrees=float(degrees), size=size, where=where)
+        sides = {"x": width, "y": height, "radiusX": width, "radiusY": height}
+        numbers = (finite_number(value.get(key)) * side / 100 for key, side in sides.items())
+        degrees = finite_number(value.get("rotation", 0))
+        ring = ellipse(*numbers, degrees=degrees, size=size, where=where)
         yield Region(labels[0], [[ring]])
     else:
         raise where.error("is a bitmask, which is not read; label with the brush, or export PNG masks as pairs")

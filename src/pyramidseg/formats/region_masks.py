@@ -1,6 +1,7 @@
 """Masks of formats that keep regions of images: each region is an area with the name of its class."""
 
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,15 @@ def stated_size(height: object, width: object) -> Size | None:
     if type(height) is type(width) is int and 0 < height < 2**31 and 0 < width < 2**31:  # true is an int, too
         return height, width
     return None
+
+
+def finite_number(value: object) -> float:
+    """A number of JSON; NaN if it is none, infinite, or too large for a float."""
+    try:
+        number = float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def png_pixels(png: bytes, *, top: int, left: int, size: Size, where: Location) -> NDArray[np.bool_]:

@@ -24,11 +24,11 @@ import numpy as np
 from pyramidseg.annotations.polygons import Location, parse_ring
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.json_stream import members, parse_again
-from pyramidseg.base.safe_paths import first_bytes, is_valid_name, open_regular, short
+from pyramidseg.base.safe_paths import first_bytes, open_regular, short, usable_name
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.region_masks import ONE_CLASS, Region, Size, ellipse, numbered
+from pyramidseg.formats.region_masks import ONE_CLASS, Region, Size, ellipse, finite_number, numbered
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 
@@ -78,17 +78,17 @@ def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
     several: dict[str, None] = {}
     for file in found.files:
         with listing.defects.collect():
-            options[str(file)] = _options(file)
-            for image, entries in _by_image(file).items():
-                labels: dict[str, None] = {}
-                for _, entry in entries:
-                    for shape, attributes in _shapes_in(entry, options[str(file)]):
-                        if shape.get("name") in _WITHOUT_AREA:
-                            listing.without_area[str(shape["name"])] += 1
-                            continue
-                        names.update(dict.fromkeys(attributes))
-                        several.update({image: None} if len(set(attributes.values())) > 1 else {})
-                        labels[_label(attributes, chosen) or ONE_CLASS] = None
+            by_image, own = _by_image(file)
+            options[str(file)] = own
+            for image, entries in by_image.items():
+                found_in = [pair for _, entry in entries for pair in _shapes_in(entry, own)]
+                without_area = (shape["name"] for shape, _ in found_in if shape.get("name") in _WITHOUT_AREA)
+                listing.without_area.update(without_area)
+                drawn = [attributes for shape, attributes in found_in if shape.get("name") not in _WITHOUT_AREA]
+                names.update((name, None) for attributes in drawn for name in attributes)
+                if any(len(set(attributes.values())) > 1 for attributes in drawn):
+                    several[image] = None
+                labels = dict.fromkeys(_label(attributes, chosen) or ONE_CLASS for attributes in drawn)
                 spans = tuple(span for span, _ in entries)
                 listing.entries.append(Entry(image, file, spans, labels=tuple(labels)))
     if several and chosen is None:
@@ -112,8 +112,8 @@ FORMAT = DatasetFormat(
 )
 
 
-def _by_image(file: Path) -> dict[str, list[tuple[tuple[int, int], Json]]]:
-    """Spans and values of the entries, rows or regions of each image."""
+def _by_image(file: Path) -> tuple[dict[str, list[tuple[tuple[int, int], Json]]], Options]:
+    """Spans and values of the entries, rows or regions of each image, and the options of VIA 3."""
     found: dict[str, list[tuple[tuple[int, int], Json]]] = {}
     if file.suffix.lower() == ".csv":
         with open_regular(file) as stream:
@@ -123,23 +123,24 @@ def _by_image(file: Path) -> dict[str, list[tuple[tuple[int, int], Json]]]:
                     row = _row(line, Location(file, f"line {number}"))
                     found.setdefault(row["filename"], []).append(((end, end + len(line)), row))
                 end += len(line)
-        return found
-    tables: dict[str, Json] = {"file": {}, "view": {}}
+        return found, {}
+    tables: dict[str, Json] = {"file": {}, "view": {}, "attribute": {}}
     regions: list[tuple[tuple[int, int], Json]] = []
     for member in members(file, inside=_NESTED):
         value, span = member.value, (member.start, member.end)
-        if member.key in tables and isinstance(value, dict):
+        if not isinstance(value, dict):
+            continue
+        if member.key in tables:
             tables[member.key] = value
-        elif isinstance(value, dict) and "regions" in value:
+        elif "regions" in value:
             found.setdefault(_name(value.get("filename"), file), []).append((span, value))
-        elif isinstance(value, dict) and "xy" in value:
+        elif "xy" in value:
             regions.append((span, value))
     images = {view: _image_of_view(entry, tables["file"], file) for view, entry in tables["view"].items()}
     found.update({image: [] for image in images.values()})
     for span, value in regions:
-        view = str(value.get("vid"))
-        found[_name(images.get(view), file)].append((span, value))
-    return found
+        found[_name(images.get(str(value.get("vid"))), file)].append((span, value))
+    return found, _options(tables["attribute"])
 
 
 def _image_of_view(view: object, files: Json, file: Path) -> str:
@@ -152,9 +153,9 @@ def _image_of_view(view: object, files: Json, file: Path) -> str:
 
 
 def _name(value: object, file: Path) -> str:
-    if not isinstance(value, str) or not value.strip() or not is_valid_name(value):
+    if not usable_name(value):
         raise Location(file).error(f"an entry names no image ({short(value)}); export it again")
-    return value
+    return str(value)
 
 
 def _row(line: bytes, where: Location) -> Json:
@@ -168,16 +169,13 @@ def _row(line: bytes, where: Location) -> Json:
     return {"filename": _name(cells["filename"], where.file), "regions": regions}
 
 
-def _options(file: Path) -> Options:
-    found: Json = {}
-    if file.suffix.lower() != ".csv":
-        tables = (member.value for member in members(file, inside=_NESTED) if member.key == "attribute")
-        found = next((table for table in tables if isinstance(table, dict)), {})
-    attributes = {str(key): value for key, value in found.items() if isinstance(value, dict)}
-    named = {
-        key: value["options"] if isinstance(value.get("options"), dict) else {} for key, value in attributes.items()
+def _options(table: Json) -> Options:
+    attributes = {key: value for key, value in table.items() if isinstance(value, dict)}
+    options = {key: value.get("options") for key, value in attributes.items()}
+    return {
+        key: (str(value.get("aname", key)), own if isinstance(own := options[key], dict) else {})
+        for key, value in attributes.items()
     }
-    return {key: (str(attributes[key].get("aname", key)), options) for key, options in named.items()}
 
 
 def _shapes_in(entry: Json, options: Options) -> Iterator[tuple[Json, Mapping[str, str]]]:
@@ -204,7 +202,7 @@ def _texts(attributes: Json) -> dict[str, str]:
         key: ", ".join(sorted(str(name) for name, made in value.items() if made)) if isinstance(value, dict) else value
         for key, value in attributes.items()
     }
-    return {str(key): text for key, value in chosen.items() if is_valid_name(text := str(value).strip()) and text}
+    return {str(key): text for key, value in chosen.items() if (text := usable_name(str(value)))}
 
 
 def _shape(numbers: Sequence[Any]) -> Json:
@@ -267,18 +265,15 @@ def _regions(
             raise where.error("needs as many all_points_x as all_points_y; draw it again")
         ring = parse_ring([list(point) for point in zip(xs, ys, strict=True)], where=where)
     elif name in _KEYS:
-        numbers = [
-            float(x) for key in _KEYS[name] if isinstance(x := shape.get(key), (int, float)) and math.isfinite(x)
-        ]
-        if len(numbers) != len(_KEYS[name]):
+        numbers = [finite_number(shape.get(key)) for key in _KEYS[name]]
+        if any(map(math.isnan, numbers)):
             raise where.error(f"a {name} needs the numbers {', '.join(_KEYS[name])}; draw it again")
         if name == "rect":
             x, y, width, height = numbers
             ring = np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float64)
         else:
             x, y, rx, ry = numbers if name == "ellipse" else (*numbers, numbers[-1])
-            theta = shape.get("theta", 0)
-            degrees = math.degrees(theta) if isinstance(theta, (int, float)) else math.nan
+            degrees = math.degrees(finite_number(shape.get("theta", 0)))
             ring = ellipse(x, y, rx, ry, degrees=degrees, size=size, where=where)
     else:
         allowed = ", ".join(("polygon", *_KEYS, *_WITHOUT_AREA))
