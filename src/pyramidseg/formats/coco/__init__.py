@@ -14,7 +14,7 @@
     "annotations": [{"image_id": 9, "file_name": "000000000009.png",
                      "segments_info": [{"id": 3, "category_id": 51, "iscrowd": 0}, ...]}, ...]
 
-Reading is one pass: `annotation_files` finds the JSON file of each split, `coco_json` parses it into an index,
-`coco_images` finds the images that it names, `categories` makes labels of its categories, and `instances` or `panoptic`
-lists the records and draws the masks. `coco_writer` writes it.
+Reading is one pass: `coco_files` finds the JSON file of each split and the images that it names, `coco_json` parses it
+into an index, `categories` makes labels of its categories, and `instances` or `panoptic` lists the records and draws
+the masks. `coco_writer` writes it.
 """

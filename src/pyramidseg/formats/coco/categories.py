@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pyramidseg.annotations.polygons import Location
-from pyramidseg.base.classes import Color
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.coco.coco_json import CocoJson, Id, as_id
 from pyramidseg.formats.dataset_format import SourceLabel
@@ -28,7 +27,7 @@ class CategoryNames(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CategoryLabels:
+class CategoryLabels(DrawnLabels):
     """Labels of the categories of all files in the order of their ids, followed by one for each category with crowds.
 
     Crowds (`iscrowd`) are outlined roughly and include what is between the single objects. They are ignored, as in
@@ -36,33 +35,22 @@ class CategoryLabels:
     file, are crowds, as CVAT writes its brush masks, they are its objects.
 
     Attributes:
-        values: by label.
         crowds: the label of the crowds of each category, by its name.
     """
 
-    labels: tuple[SourceLabel, ...]
-    values: Mapping[str, int]
     crowds: Mapping[str, str]
     notes: tuple[str, ...]
 
     @classmethod
-    def of_objects(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
-        """Value 0 is background."""
+    def of_files(cls, files: Sequence[CocoJson], *, panoptic: bool) -> "CategoryLabels":
+        """Value 0 is background; of panoptic segments, it is void, which is ignored."""
         names, groups = _names(files)
-        return cls._with_crowds(files, DrawnLabels.of(names, _colors(files)), groups)
-
-    @classmethod
-    def of_segments(cls, files: Sequence[CocoJson]) -> "CategoryLabels":
-        """Value 0 is void, which is ignored."""
-        names, groups = _names(files)
-        colors = _colors(files)
-        labels = tuple(SourceLabel(name, value, colors[name]) for value, name in enumerate(names, start=VOID + 1))
-        void = SourceLabel(VOID_NAME, VOID, ignored=True)
-        drawn = DrawnLabels((void, *labels), {label.name: label.value for label in labels})
-        return cls._with_crowds(files, drawn, groups)
-
-    @classmethod
-    def _with_crowds(cls, files: Sequence[CocoJson], drawn: DrawnLabels, groups: Sequence[str]) -> "CategoryLabels":
+        colors = {category.name: category.color for file in files for category in file.categories.values()}
+        drawn = DrawnLabels.of(names, colors)
+        if panoptic:
+            segments = [SourceLabel(name, value, colors[name]) for value, name in enumerate(names, start=VOID + 1)]
+            void = SourceLabel(VOID_NAME, VOID, ignored=True)
+            drawn = DrawnLabels((void, *segments), {label.name: label.value for label in segments})
         labels, values, counts = drawn.labels, drawn.values, _object_counts(files)
         crowded = [name for name in values if counts[name, True]]
         only_crowds = [name for name in crowded if not counts[name, False]]
@@ -91,11 +79,6 @@ class CategoryLabels:
             )
         all_values = {**values, **{label.name: label.value for label in extra}}
         return cls((*labels, *extra), all_values, crowds, (*notes, *similar_names_note(values)))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """By value."""
-        return tuple(label.name for label in self.labels)
 
     def names_of(self, file: CocoJson) -> dict[Id, CategoryNames]:
         """By the ids of one file."""
@@ -141,10 +124,6 @@ def _names(files: Sequence[CocoJson]) -> tuple[list[str], list[str]]:
     names = list(dict.fromkeys(category.name for category in ordered))
     groups = [name for name in names if name in supercategories and not counts[name, False] and not counts[name, True]]
     return [name for name in names if name not in groups], groups
-
-
-def _colors(files: Sequence[CocoJson]) -> dict[str, Color | None]:
-    return {category.name: category.color for file in files for category in file.categories.values()}
 
 
 def _object_counts(files: Sequence[CocoJson]) -> Counter[tuple[str, bool]]:

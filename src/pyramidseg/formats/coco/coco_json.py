@@ -18,7 +18,7 @@ from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import MAX_KEPT, Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.json_stream import JsonSlices, Member, members, parse_again
-from pyramidseg.base.safe_paths import is_valid_name
+from pyramidseg.base.safe_paths import usable_name
 
 Id = int | str
 
@@ -90,7 +90,7 @@ class _Parser:
     """Collects the elements of the three arrays, which may come in any order."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.where = Location(path)
         self.images: dict[Id, ImageEntry] = {}
         self.categories: dict[Id, Category] = {}
         self.objects: Counter[tuple[Id, bool]] = Counter()
@@ -123,7 +123,7 @@ class _Parser:
             self.segment_files.append(entry.text("file_name"))
             contents = [segment for segment in segments if isinstance(segment, dict)]
         else:
-            raise entry.defect("segments_info", segments)
+            raise entry.flaw("segments_info")
         for content in contents:
             if (category_id := as_id(content.get("category_id"))) is not None:
                 self.objects[category_id, bool(content.get("iscrowd"))] += 1
@@ -133,22 +133,18 @@ class _Parser:
 
     def index(self) -> CocoJson:
         if self.segment_files and len(self.segment_files) < len(self.owners):
-            detail = "holds panoptic segments as well as objects; split it into two files"
-            raise DefectError(DefectKind.BAD_ANNOTATION, self.path, detail)
+            raise self.where.error("holds panoptic segments as well as objects; split it into two files")
         if self.owners and not self.categories:
-            detail = "lists no categories; export it again"
-            raise DefectError.of([*self.defects.defects, Defect(DefectKind.BAD_ANNOTATION, self.path, detail)])
-        position_of = np.full(len(self.image_numbers), -1)
-        for position, id in enumerate(self.images):
-            if id in self.image_numbers:
-                position_of[self.image_numbers[id]] = position
+            lacking = self.where.error("lists no categories; export it again").defect
+            raise DefectError.of([*self.defects.defects, lacking])
+        position_of = {id: position for position, id in enumerate(self.images)}
         owners = np.array(self.owners, np.int64)
-        positions = position_of[owners]
-        slices = JsonSlices.of(self.path, self.starts, self.ends)
+        positions = np.array([position_of.get(id, -1) for id in self.image_numbers], np.int64)[owners]
+        slices = JsonSlices.of(self.where.file, self.starts, self.ends)
         known = [number for id, number in self.image_numbers.items() if id in self.unusable]
         self._add_unlisted(slices, np.flatnonzero((positions < 0) & ~np.isin(owners, known)))
         return CocoJson(
-            self.path,
+            self.where.file,
             self.images,
             self.categories,
             Counter({key: count for key, count in self.objects.items() if key[0] in self.categories}),
@@ -162,13 +158,10 @@ class _Parser:
     def _add_unlisted(self, slices: JsonSlices, rows: NDArray[np.int64]) -> None:
         """Add a defect for annotations of images that are not listed: their pixels would silently be background."""
         for row in rows[:MAX_KEPT].tolist():
-            annotation = parse_again(slices.read([row])[0], self.path)
+            annotation = parse_again(slices.read([row])[0], slices.path)
             what = f"annotation {str(annotation.get('id', annotation.get('file_name')))[:40]}"
-            image = reprlib.repr(annotation["image_id"])
-            error = Location(self.path, what).error(
-                f"is of image {image} (image_id), which images does not list; correct it, or remove it"
-            )
-            self.defects.add(error.defect)
+            detail = f"is of image {reprlib.repr(annotation['image_id'])} (image_id), which images does not list"
+            self.defects.add(self.where._replace(item=what).error(f"{detail}; correct it, or remove it").defect)
         self.defects.add(more=max(0, len(rows) - MAX_KEPT))
 
 
@@ -179,7 +172,7 @@ class _Entry:
         self.path, self.member, self.value = path, member, member.value
         if not isinstance(self.value, dict):
             detail = f"{member.key} holds {reprlib.repr(self.value)}, where an object is needed"
-            raise DefectError(DefectKind.BAD_ANNOTATION, path, detail)
+            raise Location(path).error(detail)
 
     def get(self, name: str) -> Any:
         return self.value.get(name)
@@ -187,16 +180,14 @@ class _Entry:
     def id(self, name: str) -> Id:
         id = as_id(self.get(name))
         if id is None:
-            raise self.defect(name, self.get(name))
+            raise self.flaw(name)
         return id
 
     def text(self, name: str) -> str:
-        value = self.get(name)
-        if isinstance(value, str):
-            text = value.strip()
-            if text and len(value) <= _MAX_NAME_LENGTH and is_valid_name(text):
-                return text
-        raise self.defect(name, value)
+        text = usable_name(self.get(name))
+        if not text or len(text) > _MAX_NAME_LENGTH:
+            raise self.flaw(name)
+        return text
 
     def size(self, name: str) -> int:
         value = self.get(name)
@@ -206,12 +197,10 @@ class _Entry:
         return int(value) if valid else -1
 
     def color(self) -> Color | None:
-        value = self.get("color")
-        if not isinstance(value, list) or len(value) != 3:
-            return None
-        if not all(isinstance(level, int) and 0 <= level <= 255 for level in value):
-            return None
-        return value[0], value[1], value[2]
+        match self.get("color"):
+            case [int(red), int(green), int(blue)] if 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
+                return red, green, blue
+        return None
 
     def put_into(self, table: "dict[Id, Any]", value: object, kind: DefectKind) -> None:
         id = self.id("id")
@@ -221,10 +210,10 @@ class _Entry:
             detail = f"{self.member.key}: id {reprlib.repr(id)} is given twice, to {names}; give each its own"
             raise DefectError(kind, self.path, detail)
 
-    def defect(self, name: str, value: object) -> DefectError:
+    def flaw(self, name: str) -> DefectError:
+        value = self.get(name)
         given = "lacks" if value is None else f"has an unusable ({reprlib.repr(value)})"
-        detail = f"{self.member.key}: {reprlib.repr(self.value)} {given} {name}; export it again"
-        return DefectError(DefectKind.BAD_ANNOTATION, self.path, detail)
+        return Location(self.path, self.member.key).error(f"{reprlib.repr(self.value)} {given} {name}; export it again")
 
 
 def as_id(value: object) -> Id | None:

@@ -11,12 +11,10 @@ import numpy as np
 
 from pyramidseg.annotations.polygons import Location, parse_ring
 from pyramidseg.annotations.run_lengths import decode_run_lengths
-from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.json_stream import parse_again
 from pyramidseg.data.records import Record
-from pyramidseg.formats.coco.annotation_files import AnnotationFiles, find_annotation_files
 from pyramidseg.formats.coco.categories import CategoryLabels, CategoryNames, category_names
-from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits
+from pyramidseg.formats.coco.coco_files import AnnotationFiles, CocoSplit, find_annotation_files, parse_splits
 from pyramidseg.formats.coco.coco_json import CocoJson, Id
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.polygon_labels import DRAWN
@@ -37,12 +35,12 @@ def read(found: AnnotationFiles, _: object) -> ParsedDataset:
     records: dict[str, tuple[Record, ...]] = dict.fromkeys(found.of_split, ())
     if not splits.by_name:
         return ParsedDataset("COCO", records, notes=splits.notes, defects=splits.defects)
-    labels = CategoryLabels.of_objects(splits.files)
+    labels = CategoryLabels.of_files(splits.files, panoptic=False)
     files: dict[str, SharedFile] = {}
     categories: dict[Path, Mapping[Id, CategoryNames]] = {}
     for name, split in splits.by_name.items():
         json_path = split.json.path
-        records[name] = tuple(Record(split.ids[position], image, json_path) for position, image in split.paths.items())
+        records[name] = tuple(Record(record.id, record.image, json_path) for record in split.images.values())
         files[str(json_path)] = _sorted_by_image(split)
         categories[json_path] = labels.names_of(split.json)
     return ParsedDataset(
@@ -63,16 +61,14 @@ FORMAT = DatasetFormat(
 
 
 def _require_outlines(json: CocoJson) -> None:
-    detail = None
+    where = Location(json.path)
     if json.panoptic:
-        detail = "holds panoptic segments; name it panoptic_....json, next to a folder of its PNG files"
-    elif json.without_outline and json.without_outline == len(json.image_positions):
-        detail = (
+        raise where.error("holds panoptic segments; name it panoptic_....json, next to a folder of its PNG files")
+    if json.without_outline and json.without_outline == len(json.image_positions):
+        raise where.error(
             f"none of its {json.without_outline} annotations has an outline (segmentation), and boxes are not masks; "
             "export polygons or run lengths"
         )
-    if detail:
-        raise DefectError(DefectKind.BAD_ANNOTATION, json.path, detail)
 
 
 def _sorted_by_image(split: CocoSplit) -> SharedFile:
@@ -81,7 +77,7 @@ def _sorted_by_image(split: CocoSplit) -> SharedFile:
     slices = replace(json.slices, starts=json.slices.starts[order], ends=json.slices.ends[order])
     first = np.searchsorted(json.image_positions[order], np.arange(len(json.images) + 1))
     sizes = np.array([(entry.height, entry.width) for entry in json.images.values()], np.int64)
-    return SharedFile(slices, {id: position for position, id in split.ids.items()}, first, sizes)
+    return SharedFile(slices, {record.id: position for position, record in split.images.items()}, first, sizes)
 
 
 def _parse(data: Sequence[bytes], where: Location) -> Iterable[tuple[str, Any]]:

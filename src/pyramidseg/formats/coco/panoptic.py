@@ -20,9 +20,8 @@ from pyramidseg.base.safe_paths import is_file, resolve_inside
 from pyramidseg.data.color_masks import read_colors
 from pyramidseg.data.index_masks import describe_names
 from pyramidseg.data.records import Record
-from pyramidseg.formats.coco.annotation_files import AnnotationFiles, find_annotation_files
 from pyramidseg.formats.coco.categories import VOID, CategoryLabels, CategoryNames, category_names
-from pyramidseg.formats.coco.coco_images import CocoSplit, parse_splits
+from pyramidseg.formats.coco.coco_files import AnnotationFiles, CocoSplit, find_annotation_files, parse_splits
 from pyramidseg.formats.coco.coco_json import CocoJson, Id
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 
@@ -40,7 +39,7 @@ def read(found: AnnotationFiles, _: object) -> ParsedDataset:
     records: dict[str, tuple[Record, ...]] = dict.fromkeys(found.of_split, ())
     if not splits.by_name:
         return ParsedDataset("COCO panoptic", records, notes=splits.notes, defects=splits.defects)
-    labels = CategoryLabels.of_segments(splits.files)
+    labels = CategoryLabels.of_files(splits.files, panoptic=True)
     defects = DefectCollector()
     segments: dict[str, Segments] = {}
     missing: list[Defect] = []
@@ -49,15 +48,13 @@ def read(found: AnnotationFiles, _: object) -> ParsedDataset:
         pngs = _pngs_by_position(split, found.root, defects)
         segments |= {str(png): Segments(split.json.slices, row, names) for row, png in pngs.values()}
         records[name] = tuple(
-            Record(split.ids[position], image, pngs[position][1])
-            for position, image in split.paths.items()
+            Record(record.id, record.image, pngs[position][1])
+            for position, record in split.images.items()
             if position in pngs
         )
-        missing += [
-            Defect(DefectKind.MISSING_MASK, image, f"{split.json.path} has no segments for it")
-            for position, image in split.paths.items()
-            if position not in pngs
-        ]
+        detail = f"{split.json.path} has no segments for it"
+        bare = (record.image for position, record in split.images.items() if position not in pngs)
+        missing += [Defect(DefectKind.MISSING_MASK, image, detail) for image in bare]
     return ParsedDataset(
         f"COCO panoptic ({', '.join(str(json.path.relative_to(found.root)) for json in splits.files)})",
         records,
@@ -84,8 +81,7 @@ def _png_folder(json: CocoJson, root: Path) -> Path:
         DefectError: the file is not panoptic, or no folder contains its PNG files.
     """
     if not json.panoptic:
-        detail = "holds no panoptic segments (segments_info); remove panoptic from its name"
-        raise DefectError(DefectKind.BAD_ANNOTATION, json.path, detail)
+        raise Location(json.path).error("holds no panoptic segments (segments_info); remove panoptic from its name")
     tried = [json.path.with_suffix(""), root / json.path.stem, json.path.parent]
     for folder in tried:
         if any(is_file(folder / name.replace("\\", "/")) for name in json.segment_files[:_SAMPLED]):
@@ -110,9 +106,8 @@ def _pngs_by_position(split: CocoSplit, root: Path, defects: DefectCollector) ->
                 detail = f"belongs to the same image as {pngs[position][1]} in {json.path}; remove one of them"
                 raise DefectError(DefectKind.REPEATED_ID, png, detail)
             if taken.setdefault(png, position) != position:
-                raise DefectError(
-                    DefectKind.REPEATED_ID, png, f"belongs to two images in {json.path}; remove one of them"
-                )
+                detail = f"belongs to two images in {json.path}; remove one of them"
+                raise DefectError(DefectKind.REPEATED_ID, png, detail)
             pngs[position] = row, png
     return pngs
 
