@@ -11,6 +11,7 @@ rows, from 1 or 0; the file does not state it, so `data.run_lengths` does.
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -77,13 +78,16 @@ def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
     Raises:
         AmbiguousReadingError: the numbering of the pixels was not stated.
     """
-    listing, numbering, finder = Listing(), _Numbering(), ImageFinder(list_images(found.root))
+    listing, possible, finder = Listing(), {*_ORDERS}, ImageFinder(list_images(found.root))
     for file in found.files:
         with listing.defects.collect():
-            _list_table(file, finder, listing, numbering)
+            _list_table(file, finder, listing, possible)
     order = config.run_lengths
     if order is None:
-        raise numbering.question()
+        raise AmbiguousReadingError(
+            "the run lengths do not state how their pixels are numbered, and a wrong choice distorts all objects",
+            [Alternative(_ORDERS[it][2], {"run_lengths": it}) for it in _ORDERS if it in possible or not possible],
+        )
     listing.notes.append(f"{_ORDERS[order][2]} (data.run_lengths={order})")
     regions, overlap = partial(_regions, order=order), "the smaller one is on top"
     return region_dataset("CSV of run lengths", found, listing, regions=regions, parse=_objects, overlap=overlap)
@@ -104,9 +108,8 @@ def _columns_of(file: Path) -> Columns | None:
     delimiter = ";" if first.count(b";") > first.count(b",") else ","
     header = [name.strip() for name in _cells(first, delimiter)]
     runs = [index for index, name in enumerate(header) if _RUNS.fullmatch(name)]
-    images = [index for index, name in enumerate(header) if _IMAGE.fullmatch(name)]
     labels = [index for index, name in enumerate(header) if _CLASS.fullmatch(name)]
-    images = [index for index in images if index not in labels]
+    images = [index for index, name in enumerate(header) if _IMAGE.fullmatch(name) and index not in labels]
     if not runs:
         unclear = [index for index, name in enumerate(header) if _RUNS_OR_FILES.fullmatch(name)]
         runs = [index for index in unclear if _are_runs(_cells(line, delimiter)[index:] for line in lines)]
@@ -134,7 +137,7 @@ def _lines(stream: IO[bytes], file: Path) -> Iterator[tuple[int, bytes]]:
     start = len(stream.readline(2**16))
     while line := stream.readline(_MAX_LINE):
         if len(line) == _MAX_LINE:
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, f"a line has more than {_MAX_LINE // 2**20} MB")
+            raise Location(file).error(f"a line has more than {_MAX_LINE // 2**20} MB")
         if line.strip():
             yield start, line
         start += len(line)
@@ -157,59 +160,42 @@ def _parse_row(line: bytes, columns: Columns, where: Location) -> tuple[str, str
     return image, label, "" if runs.lower() in _EMPTY else runs
 
 
-class _Numbering:
-    """Which numberings the rows admit: a run that begins at 0, or ends beyond the last pixel, excludes one.
+def _list_table(file: Path, finder: ImageFinder, listing: Listing, possible: set[str]) -> None:
+    """List the images of a table.
 
-    Nothing excludes columns or rows: both have as many pixels.
+    Args:
+        possible: values of `_ORDERS`; those that a row excludes are removed. A run that begins at 0, or ends beyond the
+            last pixel, excludes a first number. Nothing excludes columns or rows: both have as many pixels.
     """
-
-    def __init__(self) -> None:
-        self.possible = dict.fromkeys(_ORDERS, True)
-
-    def add(self, runs: NDArray[np.int64], size: Size) -> None:
-        if runs.size == 0:
-            return
-        first, last = int(runs[:, 0].min()), int((runs[:, 0] + runs[:, 1]).max()) - 1
-        for order, (_, base, _) in _ORDERS.items():
-            self.possible[order] &= first >= base and last < size[0] * size[1] + base
-
-    def question(self) -> AmbiguousReadingError:
-        """Proposes the numberings that are possible; all of them, if none is."""
-        possible = [order for order, is_possible in self.possible.items() if is_possible] or list(_ORDERS)
-        return AmbiguousReadingError(
-            "the run lengths do not state how their pixels are numbered, and a wrong choice distorts all objects",
-            [Alternative(_ORDERS[order][2], {"run_lengths": order}) for order in possible],
-        )
-
-
-def _list_table(file: Path, finder: ImageFinder, listing: Listing, numbering: _Numbering) -> None:
     columns = _columns_of(file)
     if columns is None:
-        detail = "its header has no columns of images and run lengths, but other files of this name do; export it again"
-        raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
-    spans: dict[str, list[tuple[int, int]]] = {}
-    labels: dict[str, dict[str, None]] = {}
+        raise Location(file).error(
+            "its header has no columns of images and run lengths, but other files of this name do; export it again"
+        )
+    images: dict[str, tuple[list[tuple[int, int]], dict[str, None]]] = {}
     sizes: dict[str, Size] = {}
     with open_regular(file) as stream:
         for number, (start, line) in enumerate(_lines(stream, file), start=2):
             where = Location(file, f"line {number}")
             with listing.defects.collect():
                 image, label, text = _parse_row(line, columns, where)
-                spans.setdefault(image, [])
-                labels.setdefault(image, {})
+                spans, labels = images.setdefault(image, ([], {}))
                 if not text:
                     continue
-                spans[image].append((start, start + len(line)))
-                labels[image][label or ONE_CLASS] = None
+                spans.append((start, start + len(line)))
+                labels[label or ONE_CLASS] = None
                 runs = parse_runs(text, where)
                 with suppress(DataError):  # an image that cannot be found or read is reported once, with its entry
                     if image not in sizes:
                         sizes[image] = image_size(finder.find(image, file))
-                    numbering.add(runs, sizes[image])
-    if not spans:
+                    first, end, pixels = runs[:, 0].min(), runs.sum(1).max(), math.prod(sizes[image])
+                    possible.intersection_update(
+                        order for order, (_, base, _) in _ORDERS.items() if base <= first < end <= pixels + base
+                    )
+    if not images:
         raise DefectError(DefectKind.EMPTY, file, "has no rows; export it again")
-    for image, some in spans.items():
-        listing.entries.append(Entry(image, file, tuple(some), labels=tuple(labels[image])))
+    for image, (spans, labels) in images.items():
+        listing.entries.append(Entry(image, file, tuple(spans), labels=tuple(labels)))
 
 
 def parse_runs(text: str, where: Location) -> NDArray[np.int64]:
