@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import LabelConfig
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
@@ -177,7 +178,8 @@ def _read_metadata(found: HuggingFaceFiles, mask_column: str | None) -> ParsedDa
                 image = _file(row.get(FILE_NAME), file, found.root, number)
                 key = key_of(image, file.parent)
                 if key in records[split]:
-                    raise _flaw(file, number, f"names {short(row[FILE_NAME])} again; name each image once")
+                    detail = f"names {short(row[FILE_NAME])} again; name each image once"
+                    raise Location(file, f"line {number}").error(detail)
                 if row.get(column):
                     records[split][key] = Record(key, image, _file(row[column], file, found.root, number))
                 else:
@@ -205,10 +207,6 @@ def _file(name: object, file: Path, root: Path, number: int) -> Path:
     return path
 
 
-def _flaw(file: Path, number: int, detail: str) -> DefectError:
-    return DefectError(DefectKind.BAD_ANNOTATION, file, f"line {number}: {detail}")
-
-
 def _mask_columns(row: Mapping[str, Any]) -> list[str]:
     """Other columns of files of a row that has `file_name`."""
     return [name for name in row if name.endswith(f"_{FILE_NAME}")] if FILE_NAME in row else []
@@ -228,7 +226,7 @@ def _rows(file: Path, flaws: DefectCollector) -> Iterator[tuple[int, Mapping[str
         try:
             yield from enumerate(csv.DictReader(io.StringIO(text), restkey=""), start=2)
         except csv.Error as error:  # a cell of more than 131072 characters
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, f"cannot be read as CSV: {error}") from None
+            raise Location(file).error(f"cannot be read as CSV: {error}") from None
         return
     for number, line in enumerate(text.split("\n"), start=1):
         with flaws.collect():
@@ -237,7 +235,8 @@ def _rows(file: Path, flaws: DefectCollector) -> Iterator[tuple[int, Mapping[str
             except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
-                raise _flaw(file, number, f'{short(line)} is not an object such as {{"{FILE_NAME}": "a.jpg", ...}}')
+                detail = f'{short(line)} is not an object such as {{"{FILE_NAME}": "a.jpg", ...}}'
+                raise Location(file, f"line {number}").error(detail)
             if row:
                 yield number, row
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
+from pyramidseg.annotations.polygons import Location
+from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.safe_paths import short
 from pyramidseg.base.text_files import read_text, read_yaml
@@ -85,7 +86,7 @@ def _only_data_yaml(folder: Path) -> Path | None:
 def _read_mapping(file: Path) -> dict[Any, Any]:
     content = read_yaml(file)
     if not isinstance(content, dict):
-        raise _bad(file, "a mapping with the keys names, train and val is needed")
+        raise Location(file).error("a mapping with the keys names, train and val is needed")
     return content
 
 
@@ -94,25 +95,21 @@ def _names(file: Path, content: Mapping[Any, Any]) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
-        raise _bad(file, "names: a list of class names, or a mapping of numbers to names, is needed")
+        raise Location(file).error("names: a list of class names, or a mapping of numbers to names, is needed")
     for number, name in names.items():
         if not isinstance(number, int) or not 0 <= number < 2**16 or not isinstance(name, (str, int, float)):
-            raise _bad(file, f"names: the name of a class is text, and its number from 0 to {2**16 - 1}")
+            raise Location(file).error(f"names: the name of a class is text, and its number from 0 to {2**16 - 1}")
     count = content.get("nc", len(names))
     if count != len(names):
-        raise _bad(file, f"nc: {short(count)} classes, but there are {len(names)} names; make them agree")
+        raise Location(file).error(f"nc: {short(count)} classes, but there are {len(names)} names; make them agree")
     return {number: str(name).strip() or f"class {number}" for number, name in names.items()}
 
 
 def _sources(file: Path, split: str, value: object) -> tuple[str, ...]:
     sources = value if isinstance(value, list) else [value]
     if not all(isinstance(source, str) for source in sources):
-        raise _bad(file, f"{split}: a folder of images, a list of folders, or a text file is needed")
+        raise Location(file).error(f"{split}: a folder of images, a list of folders, or a text file is needed")
     return tuple(sources)
-
-
-def _bad(file: Path, detail: str) -> DefectError:
-    return DefectError(DefectKind.BAD_ANNOTATION, file, detail)
 
 
 def names_from_list(folder: Path, defects: DefectCollector) -> dict[int, str]:
@@ -123,9 +120,9 @@ def names_from_list(folder: Path, defects: DefectCollector) -> dict[int, str]:
     with defects.collect():
         names = [line.strip() for line in read_text(file).rstrip().splitlines()]
         if not any(names):
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, "names no class; add them, or delete the file")
+            raise Location(file).error("names no class; add them, or delete the file")
         if "" in names:
             detail = f"line {names.index('') + 1} is empty, but the line number is the class number; name the class"
-            raise DefectError(DefectKind.BAD_ANNOTATION, file, detail)
+            raise Location(file).error(detail)
         return dict(enumerate(names))
     return {}

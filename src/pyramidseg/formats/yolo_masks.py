@@ -5,7 +5,6 @@ from itertools import islice
 from pathlib import Path
 
 from pyramidseg.annotations.polygons import SLACK, Location, parse_ring
-from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.text_files import read_text
 from pyramidseg.data.index_masks import describe_ranges
@@ -77,11 +76,10 @@ def check_not_boxes(folder: Path, files: Iterable[Path]) -> None:
     """
     lengths = [len(fields) for fields in islice(_lines(files), _LINES_SAMPLED)]
     if lengths and all(length == _BOX_FIELDS for length in lengths):
-        detail = (
+        raise Location(folder).error(
             "the labels are boxes (class, centre, width, height), and boxes are not masks; export the dataset for "
             "segmentation, with the outlines of objects (class x1 y1 x2 y2 x3 y3 ...)"
         )
-        raise DefectError(DefectKind.BAD_ANNOTATION, folder, detail)
 
 
 def numbered_names(files: Iterable[Path]) -> dict[int, str]:
