@@ -12,7 +12,8 @@
 import base64
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -21,10 +22,8 @@ import numpy as np
 from pyramidseg.annotations import contours
 from pyramidseg.annotations.polygons import Area, Location, parse_points, parse_ring, runs_of_pixels
 from pyramidseg.base.classes import Classes
-from pyramidseg.base.defects import Defect, DefectError
 from pyramidseg.base.json_stream import MAX_TOGETHER, members
-from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.base.safe_paths import is_file, is_valid_name, resolve_inside, short
+from pyramidseg.base.safe_paths import is_file, resolve_inside, short, usable_name
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
@@ -58,23 +57,11 @@ def read(found: ToolExport, _: object) -> ParsedDataset:
     """List JSON files with the images that they name. An image without a file has no labels and is left out."""
     listing = Listing(notes=["labels are in alphabetical order"])
     by_stem = {image.with_suffix(""): image for image in reversed(list_images(found.root))}
-    files: list[Path] = []
-    others: list[Path] = []
-    for path, content in zip(found.files, map_in_threads(_read_without_points, found.files), strict=True):
-        if isinstance(content, Defect):
-            listing.defects.add(content)
-        elif content is None:
-            others.append(path)
-        else:
-            files.append(path)
-            with listing.defects.collect():
-                listing.entries.append(_entry(path, content, by_stem.get(path.with_suffix("")), found.root))
-            kinds = map(_type, content["shapes"])
-            listing.without_area.update(kind for kind in kinds if kind in _WITHOUT_AREA)
+    others = listing.add_files(found.files, partial(_summary, by_stem=by_stem, root=found.root))
     if others:
-        listing.notes.append(f"{len(others)} JSON files, such as {others[0]}, are not LabelMe's and were left out")
+        listing.notes.append(f"{len(others)} JSON files, such as {min(others)}, are not LabelMe's and were left out")
+        found = found._replace(files=tuple(file for file in found.files if file not in others))
     overlap = "the later is on top, as in LabelMe"
-    found = found._replace(files=tuple(files))
     return region_dataset(
         "LabelMe", found, listing, regions=_regions, objects=_objects, overlap=overlap, ids_below_splits=True
     )
@@ -83,17 +70,13 @@ def read(found: ToolExport, _: object) -> ParsedDataset:
 FORMAT = DatasetFormat("labelme", "a JSON file next to each image", detect, read)
 
 
-def _read_without_points(path: Path) -> Content | Defect | None:
-    """A file without the points of its shapes, so that many fit into memory."""
-    try:
-        content = _load(path)
-    except DefectError as error:
-        return error.defect
-    for shape in content["shapes"] if content else ():
-        if isinstance(shape, dict):
-            shape.pop("points", None)
-            shape.pop("mask", None)
-    return content
+def _summary(path: Path, by_stem: Mapping[Path, Path], root: Path) -> tuple[Entry, list[str]] | None:
+    """The entry of a file, and the types of its shapes without an area; None if it is not LabelMe's."""
+    content = _load(path)
+    if content is None:
+        return None
+    entry = _entry(path, content, by_stem.get(path.with_suffix("")), root)
+    return entry, [kind for kind in map(_type, content["shapes"]) if kind in _WITHOUT_AREA]
 
 
 def _load(path: Path) -> Content | None:
@@ -106,12 +89,10 @@ def _load(path: Path) -> Content | None:
     shape_bytes = 0
     for member in members(path):
         if member.key == "shapes":
-            shapes = content.setdefault("shapes", [])
             shape_bytes += member.end - member.start
             if shape_bytes > MAX_TOGETHER:
                 raise Location(path).error(f"more than {MAX_TOGETHER // 2**20} MB of shapes; simplify them")
-            if member.value != []:
-                shapes.append(member.value)
+            content.setdefault("shapes", []).extend([] if member.value == [] else [member.value])
         elif member.key in ("imagePath", "imageHeight", "imageWidth"):
             content[member.key] = member.value
     return content if "shapes" in content else None
@@ -134,15 +115,14 @@ def _entry(path: Path, content: Content, beside: Path | None, root: Path) -> Ent
         if beside is not None and is_file(image):
             detail = f"belongs to the image {image} by its imagePath, but to {beside} by its name; correct one of them"
             raise Location(path).error(detail)
-    drawn = (shape for shape in content["shapes"] if _type(shape) not in _WITHOUT_AREA)
-    labels = {label: None for shape in drawn if (label := _label(shape))}
+    labels = dict.fromkeys(_label(shape) for shape in content["shapes"] if _type(shape) not in _WITHOUT_AREA)
+    labels.pop("", None)
     return Entry(str(name), path, labels=tuple(labels), other_name=beside.name if beside else None)
 
 
-def _label(shape: object) -> str | None:
-    """The label of a shape; None if it has none that can be a name."""
-    label = shape.get("label") if isinstance(shape, dict) else None
-    return label.strip() if isinstance(label, str) and label.strip() and is_valid_name(label.strip()) else None
+def _label(shape: object) -> str:
+    """The label of a shape; empty if it has none that can be a name."""
+    return usable_name(shape.get("label")) if isinstance(shape, dict) else ""
 
 
 def _type(shape: object) -> str:
@@ -166,10 +146,10 @@ def _objects(record: Record) -> Objects:
 
 def _regions(placed: tuple[int, Any], size: Size, where: Location) -> Iterator[Region]:
     layer, shape = placed
-    label, given = _label(shape), shape.get("label") if isinstance(shape, dict) else None
-    if label is None and given in (None, ""):
-        raise where.error("has no label; give it one, or delete it")
-    if label is None:
+    if not (label := _label(shape)):
+        given = shape.get("label") if isinstance(shape, dict) else None
+        if given in (None, ""):
+            raise where.error("has no label; give it one, or delete it")
         raise where.error(f"has the label {short(given)}, where text on one line is needed; correct or delete it")
     yield Region(label, _area(shape, size, where), layer)
 

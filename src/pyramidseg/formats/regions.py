@@ -16,6 +16,7 @@ from pyramidseg.annotations.polygons import Location
 from pyramidseg.base.classes import Color
 from pyramidseg.base.defects import Defect, DefectCollector, DefectError, DefectKind
 from pyramidseg.base.json_stream import JsonSlices
+from pyramidseg.base.parallel import map_in_threads
 from pyramidseg.base.safe_paths import short
 from pyramidseg.base.text import first_few
 from pyramidseg.data.records import Record
@@ -35,10 +36,6 @@ class ToolExport(NamedTuple):
     root: Path
     splits: SplitNames
     files: tuple[Path, ...]
-
-    def layout(self, tool: str) -> str:
-        """The tool, and the files."""
-        return f"{tool} ({first_few([str(file.relative_to(self.root)) for file in self.files], limit=_SHOWN)})"
 
 
 def export_files(root: Path, suffix: str) -> list[Path]:
@@ -90,6 +87,32 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     masks: set[Path] = field(default_factory=set)
 
+    def add_files(
+        self, files: Sequence[Path], summary: Callable[[Path], tuple[Entry, Iterable[str]] | None]
+    ) -> set[Path]:
+        """Add files of one image each, read in threads; returns those of another format.
+
+        Args:
+            summary: the entry of a file, and the types of its objects without an area; None if it is of another format.
+        """
+
+        def read(file: Path) -> tuple[Entry, Iterable[str]] | DefectError | None:
+            try:
+                return summary(file)
+            except DefectError as error:
+                return error
+
+        others = set()
+        for file, found in zip(files, map_in_threads(read, files), strict=True):
+            if isinstance(found, DefectError):
+                self.defects.add(*found.defects)
+            elif found is None:
+                others.add(file)
+            else:
+                self.entries.append(found[0])
+                self.without_area.update(found[1])
+        return others
+
 
 Pairs = list[tuple[Record, Entry]]
 
@@ -130,8 +153,9 @@ def region_dataset(
     if objects is None:
         assert parse is not None
         objects = SharedFiles(_shared_files(by_split.values()), parse).objects
+    files = first_few((file.relative_to(found.root) for file in found.files), limit=_SHOWN)
     return ParsedDataset(
-        found.layout(tool),
+        f"{tool} ({files})",
         {split: tuple(record for record, _ in pairs) for split, pairs in by_split.items() if pairs},
         drawn.labels,
         RegionMasks(objects, regions, drawn.values, drawn.names),

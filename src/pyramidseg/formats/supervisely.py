@@ -13,9 +13,9 @@ import base64
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,10 +23,8 @@ from numpy.typing import NDArray
 
 from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_pixels
 from pyramidseg.base.classes import Classes, Color, hex_color
-from pyramidseg.base.defects import Defect, DefectError
 from pyramidseg.base.json_stream import MAX_TOGETHER, members, parse_again
-from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.base.safe_paths import short, usable_name
 from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
@@ -68,14 +66,7 @@ def read(found: ToolExport, _: object) -> ParsedDataset:
     with listing.defects.collect():
         listing.declared = _declared_classes(found.root)
     files = [file for place in found.files for file in _annotation_files(place)]
-    for file, result in zip(files, map_in_threads(_summary, files), strict=True):
-        if isinstance(result, Defect):
-            listing.defects.add(result)
-            continue
-        labels, without_area = result
-        listing.without_area.update(without_area)
-        name = file.parent.parent / IMAGES[0] / file.name.removesuffix(".json")
-        listing.entries.append(Entry(name.relative_to(found.root).as_posix(), file, labels=labels))
+    listing.add_files(files, partial(_summary, root=found.root))
     overlap = "the later is on top, as in Supervisely"
     return region_dataset("Supervisely", found, listing, regions=_regions, objects=_objects, overlap=overlap)
 
@@ -93,34 +84,26 @@ def _declared_classes(root: Path) -> dict[str, Color | None]:
     if meta is None:
         return {}
     entries = [member.value for member in members(meta) if member.key == "classes" and isinstance(member.value, dict)]
-    return {entry["title"]: hex_color(entry.get("color")) for entry in entries if _is_title(entry.get("title"))}
+    return {name: hex_color(entry.get("color")) for entry in entries if (name := usable_name(entry.get("title")))}
 
 
-def _is_title(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and bool(value.strip()) and is_valid_name(value)
-
-
-def _summary(file: Path) -> tuple[tuple[str, ...], list[str]] | Defect:
-    """The labels of the objects that have an area, and the types of the others."""
+def _summary(file: Path, root: Path) -> tuple[Entry, list[str]]:
+    """The entry of a file, and the types of its objects without an area."""
     labels: dict[str, None] = {}
     without_area: list[str] = []
-    try:
-        keys = set()
-        for member in members(file):
-            keys.add(member.key)
-            object = member.value
-            if member.key != "objects" or not isinstance(object, dict):
-                continue
-            label = object.get("classTitle")
-            if (type := _type(object)) in _WITHOUT_AREA:
-                without_area.append(type)
-            elif isinstance(label, str):
-                labels[label] = None
-        if not {"objects", "size"} <= keys:
-            raise Location(file).error("is not an annotation of Supervisely (objects and size are missing)")
-    except DefectError as error:
-        return error.defect
-    return tuple(labels), without_area
+    keys = set()
+    for key, object, _, _ in members(file):
+        keys.add(key)
+        if key != "objects" or not isinstance(object, dict):
+            continue
+        if (type := _type(object)) in _WITHOUT_AREA:
+            without_area.append(type)
+        elif label := usable_name(object.get("classTitle")):
+            labels[label] = None
+    if not {"objects", "size"} <= keys:
+        raise Location(file).error("is not an annotation of Supervisely (objects and size are missing)")
+    image = file.parent.parent / IMAGES[0] / file.name.removesuffix(".json")
+    return Entry(image.relative_to(root).as_posix(), file, labels=tuple(labels)), without_area
 
 
 def _type(object: dict[str, Any]) -> str:
@@ -145,9 +128,9 @@ def _objects(record: Record) -> Objects:
 
 def _regions(numbered: tuple[int, Any], size: Size, where: Location) -> Iterator[Region]:
     layer, object = numbered
-    label = object.get("classTitle") if isinstance(object, dict) else None
-    if not _is_title(label):
-        raise where.error(f"has the classTitle {short(label)}, where the name of a class is needed")
+    title = object.get("classTitle") if isinstance(object, dict) else None
+    if not (label := usable_name(title)):
+        raise where.error(f"has the classTitle {short(title)}, where the name of a class is needed")
     type = _type(object)
     if type == "polygon":
         points = object.get("points")
@@ -230,7 +213,7 @@ def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
         {
             "title": classes.names[index],
             "shape": "bitmap",
-            "color": "#" + "".join(f"{channel:02X}" for channel in classes.colors[index]),
+            "color": f"#{bytes(classes.colors[index]).hex().upper()}",
             "geometry_config": {},
         }
         for index in outlined_classes(classes)
