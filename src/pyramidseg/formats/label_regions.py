@@ -105,11 +105,12 @@ class Outlines:
         return pixels_in(box, self.numbers, region.number), box
 
     def lost(self) -> dict[str, int]:
-        """The loss by simplification: pixels that have another label when the outlines are drawn again."""
+        """The loss of ignored pixels without outlines, and of those that have another label when drawn again."""
+        lost = lost_ignored(self.image.labels) if IGNORE in self.skip else {}
         if not self.simplify_px:
-            return {}
-        values = np.zeros(1 + max((region.number for region in self.regions), default=0), np.uint16)
-        values[[region.number for region in self.regions]] = [region.value + 1 for region in self.regions]
-        before = np.where(np.isin(self.image.labels, self.skip), 0, self.image.labels.astype(np.uint16) + 1)
-        moved = int(np.count_nonzero(values[self.numbers] != before))
-        return {"pixels that the simplification of outlines moved": moved} if moved else {}
+            return lost
+        values = np.zeros(1 + len(self.regions), np.uint16)
+        values[self.exact] = self.image.labels + np.uint16(1)
+        values[0] = 0
+        moved = int(np.count_nonzero(values[self.numbers] != values[self.exact]))
+        return lost | ({"pixels that the simplification of outlines moved": moved} if moved else {})

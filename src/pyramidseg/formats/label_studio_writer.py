@@ -43,7 +43,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     regions = brush_regions(image.labels, {index: name for name, index in indices.items()})
     for region in regions:
         region |= image.score(image.labels == indices[region["value"]["brushlabels"][0]])
-    return _task(image, regions, {})
+    return _task(image, regions, lost_ignored(image.labels))
 
 
 def _encode_polygons(image: LabelledImage, classes: Classes) -> WrittenLabels:
@@ -75,7 +75,7 @@ def _region(kind: str, control: str, value: dict[str, Any], *, height: int, widt
     return {"from_name": control, "to_name": TO_NAME, "type": kind, **size, "value": value}
 
 
-def _task(image: LabelledImage, regions: list[dict[str, Any]], moved: dict[str, int]) -> WrittenLabels:
+def _task(image: LabelledImage, regions: list[dict[str, Any]], lost: dict[str, int]) -> WrittenLabels:
     path = quote(f"{image.split}/{image.name}{image.image.suffix}")
     task: dict[str, Any] = {"data": {IMAGE_KEY: f"/data/local-files/?d=images/{path}"}}
     if image.model:
@@ -84,7 +84,7 @@ def _task(image: LabelledImage, regions: list[dict[str, Any]], moved: dict[str, 
         ]
     else:
         task["annotations"] = [{"result": regions}]
-    return WrittenLabels(part=json.dumps(task), lost=lost_ignored(image.labels) | moved)
+    return WrittenLabels(part=json.dumps(task), lost=lost)
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes, *, polygons: bool = False) -> SharedFiles:

@@ -27,7 +27,7 @@ from pyramidseg.base.safe_paths import is_file, resolve_inside, short, usable_na
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.label_regions import Outlines, lost_ignored, not_outlined
+from pyramidseg.formats.label_regions import Outlines, not_outlined
 from pyramidseg.formats.label_writer import NO_CLASS_LIST, LabelledImage, LabelWriter, WrittenLabels
 from pyramidseg.formats.paired_writer import png
 from pyramidseg.formats.polygon_labels import drawn_name
@@ -198,7 +198,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     }
     text = json.dumps(content, ensure_ascii=False)
     files = {f"{image.split}/{image.name}.json": text.encode()}
-    return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
+    return WrittenLabels(files, lost=outlines.lost())
 
 
 def _shape(region: contours.Region, classes: Classes, outlines: Outlines) -> dict[str, Any]:

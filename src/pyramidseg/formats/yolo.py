@@ -36,7 +36,8 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SplitNames,
 )
-from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
+from pyramidseg.formats.foreign_names import without_leading_folders
+from pyramidseg.formats.label_regions import Outlines, corner_words, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paths import child_folder, subfolders, without_leading_folders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, drawn_name, repeated_names_note, similar_names_note
@@ -173,7 +174,8 @@ def _find_sources(
         return _by_folder_names(folder, splits), ()
     found: Sources = {}
     base = _base(folder, file)
-    notes: tuple[str, ...] = () if base else (_not_followed(folder, file),)
+    not_followed = f"path: {file.base} in {file.path.name} is not a folder inside {folder} and was not followed"
+    notes: tuple[str, ...] = () if base else (not_followed,)
     for split, entries in file.sources.items():
         places = [_place(entry, base or folder, folder, file.path) for entry in entries]
         if split == UNLABELLED_SPLIT and None in places:
@@ -182,7 +184,9 @@ def _find_sources(
         found[split] = []
         for place, entry in zip(places, entries, strict=True):
             with defects.collect():
-                found[split].append(_source(place, entry, folder, file, defects))
+                if place is None:
+                    raise _missing(entry, folder, file.path, "" if base else f" ({not_followed})")
+                found[split].append(_source(place, folder, defects))
     return found, notes
 
 
@@ -208,10 +212,6 @@ def _base(folder: Path, file: DataYaml) -> Path | None:
         return None
 
 
-def _not_followed(folder: Path, file: DataYaml) -> str:
-    return f"path: {file.base} in {file.path.name} is not a folder inside {folder} and was not followed"
-
-
 def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
     """The path that an entry of data.yaml means, inside the dataset.
 
@@ -227,13 +227,14 @@ def _place(entry: str, base: Path, folder: Path, file: Path) -> Path | None:
     return None
 
 
-def _source(place: Path | None, entry: str, folder: Path, file: DataYaml, defects: DefectCollector) -> ImageSource:
-    if place is None:
-        inside = entry.replace("\\", "/").removeprefix("../")
-        resolve_inside(inside, folder=folder, root=folder, where=file.path)  # raises if it leads out of the dataset
-        ignored = "" if _base(folder, file) else f" ({_not_followed(folder, file)})"
-        detail = f"{entry!r} does not exist; add it, remove its split, or name folders relative to {folder}{ignored}"
-        raise DefectError(DefectKind.ABSENT, file.path, detail)
+def _missing(entry: str, folder: Path, file: Path, remark: str) -> DefectError:
+    inside = entry.replace("\\", "/").removeprefix("../")
+    resolve_inside(inside, folder=folder, root=folder, where=file)  # raises if it leads out of the dataset
+    detail = f"{entry!r} does not exist; add it, remove its split, or name folders relative to {folder}{remark}"
+    return DefectError(DefectKind.ABSENT, file, detail)
+
+
+def _source(place: Path, folder: Path, defects: DefectCollector) -> ImageSource:
     if place.is_dir():
         return ImageSource.of_folder(place, folder)
     lines = Counter(line.strip() for line in read_text(place, most=_MAX_LIST_BYTES).splitlines() if line.strip())
@@ -332,7 +333,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
         for region in outlines.regions
     ]
     files = {f"labels/{image.split}/{image.name}.txt": "".join(lines).encode()}
-    return WrittenLabels(files, lost=lost_ignored(image.labels) | outlines.lost())
+    return WrittenLabels(files, lost=outlines.lost())
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:

@@ -46,7 +46,7 @@ def _encode(image: LabelledImage, classes: Classes, *, polygons: bool = False) -
         if image.confidence is not None:
             annotation |= image.score(pixels_in(region.box, numbers, number), region.box)
         annotations.append(annotation)
-    lost = lost_ignored(image.labels) | (outlines.lost() if outlines else {})
+    lost = outlines.lost() if outlines else lost_ignored(image.labels)
     return WrittenLabels(part=_part(image, annotations), lost=lost)
 
 
