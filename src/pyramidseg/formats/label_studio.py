@@ -28,9 +28,9 @@ from pyramidseg.annotations.brush_rle import decode_brush
 from pyramidseg.annotations.polygons import Location, parse_ring, runs_of_pixels
 from pyramidseg.base.classes import Color, hex_color
 from pyramidseg.base.config import LabelConfig
-from pyramidseg.base.defects import Defect, DefectError, DefectKind
+from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.json_stream import elements, parse_again
-from pyramidseg.base.safe_paths import is_valid_name, short
+from pyramidseg.base.safe_paths import is_valid_name, short, usable_name
 from pyramidseg.base.text import first_few
 from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
@@ -67,9 +67,8 @@ def detect(folder: Path, splits: SplitNames) -> ToolExport | None:
     kinds = {path: json_kind(path) for path in export_files(folder, ".json")}
     if "label_studio" not in kinds.values():
         return None
-    return ToolExport(
-        folder, splits, tuple(path for path, kind in kinds.items() if kind in ("label_studio", "damaged"))
-    )
+    found = tuple(path for path, kind in kinds.items() if kind in ("label_studio", "damaged"))
+    return ToolExport(folder, splits, found)
 
 
 def read(found: ToolExport, config: LabelConfig) -> ParsedDataset:
@@ -162,10 +161,10 @@ class _Tasks:
         results = annotations[0].results
         size = next((size for result in results if (size := _size(result))), None)
         named = (_labels(result) for result in results if _kind(result) in _WITH_AREA)
-        labels = [some[0] for some in named if len(some) == 1]
-        kinds = (_kind(result) for result in results)
+        labels = dict.fromkeys(some[0] for some in named if len(some) == 1)
+        kinds = map(_kind, results)
         self.listing.without_area.update(kind for kind in kinds if kind in ("box", "keypoint", "empty brush"))
-        entry = Entry("", where.file, ((start, end),), size, tuple(dict.fromkeys(labels)))
+        entry = Entry("", where.file, ((start, end),), size, tuple(labels))
         drawn_on = {str(result["to_name"]) for result in results if _kind(result) and "to_name" in result}
         self.unnamed.append((entry, where, task_images(task), drawn_on))
 
@@ -193,7 +192,7 @@ class _Tasks:
             self.listing.defects.add(Defect(DefectKind.REPEATED_ID, self.found.files[0], detail))
         if annotator is not None and annotator not in names and names:
             detail = f"no task has annotations by {annotator} (data.annotator); known: {first_few(names, limit=8)}"
-            raise DefectError(DefectKind.BAD_ANNOTATION, self.found.files[0], detail)
+            raise Location(self.found.files[0]).error(detail)
         if self.without_annotation:
             by = f" by {annotator}" if annotator is not None else ""
             some = first_few(self.without_annotation, limit=_SHOWN)
@@ -237,8 +236,7 @@ def _value(result: Result) -> Result:
 
 def _labels(result: Result) -> list[str]:
     lists = [value for key, value in _value(result).items() if _LABELS.fullmatch(key) and isinstance(value, list)]
-    names = [name.strip() for some in lists for name in some if isinstance(name, str) and is_valid_name(name)]
-    return list(dict.fromkeys(filter(None, names)))
+    return list(dict.fromkeys(filter(None, (usable_name(name) for some in lists for name in some))))
 
 
 def _size(result: Result) -> Size | None:
