@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.annotations.polygons import Location
+from pyramidseg.annotations.run_lengths import whole_numbers
 
 _WORD = 8
 _HEADER = 32 + 5 + 4 * 4
@@ -30,11 +31,8 @@ def decode_brush(rle: object, *, height: int, width: int, where: Location) -> ND
     Raises:
         DataError: malformed, or of another number of pixels.
     """
-    try:
-        values = np.array(rle)
-    except (TypeError, ValueError, OverflowError):
-        values = np.array(None)
-    if values.ndim != 1 or values.dtype.kind not in "iu" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
+    values = whole_numbers(rle)
+    if values is None or not len(values) or values.min() < 0 or values.max() > 255:
         raise where.error("its run lengths (rle) have to be a list of whole numbers from 0 to 255")
     data = values.astype(np.uint8)
     fields = f"{int.from_bytes(data[:7].tobytes().ljust(7)):056b}"

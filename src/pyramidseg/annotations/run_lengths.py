@@ -27,7 +27,9 @@ def decode_run_lengths(counts: object, *, height: int, width: int, where: Locati
     Raises:
         DataError: `counts` is malformed, or the lengths do not add up to the image's size.
     """
-    lengths = _decompressed(counts, where=where) if isinstance(counts, str) else _listed(counts, where=where)
+    lengths = _decompressed(counts, where=where) if isinstance(counts, str) else whole_numbers(counts)
+    if lengths is None:
+        raise where.error("run lengths (counts) must be a list of whole numbers, or COCO's compressed string")
     if lengths.min(initial=0) < 0 or lengths.max(initial=0) > height * width or lengths.sum() != height * width:
         raise where.error(
             f"run lengths must add up to the {height} x {width} = {height * width} pixels of the image; "
@@ -38,14 +40,15 @@ def decode_run_lengths(counts: object, *, height: int, width: int, where: Locati
     return Runs(borders[::2][: len(ends)], ends)
 
 
-def _listed(counts: object, *, where: Location) -> NDArray[np.int64]:
+def whole_numbers(values: object) -> NDArray[np.int64] | None:
+    """A list of whole numbers as an array; None for anything else."""
     try:
-        lengths = np.array(counts)
+        numbers = np.array(values)
     except (TypeError, ValueError, OverflowError):
-        lengths = np.array(None)
-    if lengths.ndim != 1 or (lengths.size and lengths.dtype.kind not in "iu"):
-        raise where.error("run lengths (counts) must be a list of whole numbers, or COCO's compressed string")
-    return lengths.astype(np.int64)
+        return None
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        return None
+    return numbers.astype(np.int64)
 
 
 def _decompressed(text: str, *, where: Location) -> NDArray[np.int64]:
