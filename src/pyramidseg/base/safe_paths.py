@@ -85,7 +85,7 @@ def is_valid_name(text: str) -> bool:
 
 
 def usable_name(value: object) -> str:
-    """A text without the white space around it; empty if it is no text, or cannot be a name."""
+    """A text without the white space around it; empty for other values, and for what cannot be a name."""
     text = value.strip() if isinstance(value, str) else ""
     return text if is_valid_name(text) else ""
 

@@ -179,7 +179,7 @@ def stated_size(height: object, width: object) -> Size | None:
 
 
 def finite_number(value: object) -> float:
-    """A number of JSON; NaN if it is none, infinite, or too large for a float."""
+    """A number of JSON as a float; NaN for other values, and for what a float cannot hold or is infinite."""
     try:
         number = float(value) if isinstance(value, (int, float)) else math.nan
     except OverflowError:
