@@ -16,7 +16,7 @@ from pyramidseg.base.overrides import load_config
 from pyramidseg.base.remote_files import fetch, is_url, list_remote, remote_info, upload
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.sources import find_images
+from pyramidseg.predict.sources import images_of
 from pyramidseg.predict.summary_file import merge_predictions
 from pyramidseg.training.initial_weights import adopt_bundle_settings, build_model
 
@@ -97,11 +97,12 @@ def test_shards_share_a_remote_folder(bucket, tmp_path):
 
 def test_outputs_within_the_source_are_left_out(bucket):
     predict(f"{bucket}/in", f"{bucket}/in/out")
-    assert len(find_images([f"{bucket}/in"], outside=f"{bucket}/in/out")) == 3
+    assert len([*images_of(f"{bucket}/in", outside=f"{bucket}/in/out", skipped=[])]) == 3
 
 
 def test_patterns_and_lists_of_urls(bucket, tmp_path):
-    assert [source.stem for source in find_images([f"{bucket}/in/**/*.png"])] == ["a", "bad", "deep/b"]
+    found = images_of(f"{bucket}/in/**/*.png", outside=tmp_path, skipped=[])
+    assert [source.stem for source in found] == ["a", "bad", "deep/b"]
     (tmp_path / "list.txt").write_text(f"{bucket}/in/a.png\n{bucket}/in/gone.png\n")
     summary = predict(tmp_path / "list.txt", tmp_path / "out")[1]
     assert (tmp_path / "out/bucket/in/a.png").is_file()
@@ -116,7 +117,7 @@ def test_a_foreign_remote_file_is_not_overwritten(bucket):
 
 def test_a_url_without_images_is_refused(bucket):
     with pytest.raises(DataError, match="no images there"):
-        find_images([f"{bucket}/empty"])
+        list(images_of(f"{bucket}/empty", outside="out", skipped=[]))
 
 
 def test_a_refused_upload_is_one_line_and_the_ledger_has_no_entry(bucket, monkeypatch):

@@ -11,7 +11,7 @@ from pyramidseg.base.errors import DataError, OutputError
 from pyramidseg.cli.main import parse
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.sources import find_images
+from pyramidseg.predict.video_sources import find_sources
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ def folder(tmp_path):
 
 
 def found(*sources):
-    return {source.stem: os.path.abspath(source.location) for source in find_images(sources)}
+    images, _ = find_sources(sources, save=("mask",), outside="out", skipped=[])
+    return {source.stem: os.path.abspath(source.location) for source in images}
 
 
 def test_a_list_next_to_its_images(folder):

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.predict.sources import find_images
+from pyramidseg.predict.sources import images_of
+from pyramidseg.predict.video_sources import find_sources
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def stems(*sources, **options):
-    return [source.stem for source in find_images(sources, **options)]
+def stems(*sources, outside="out"):
+    return [source.stem for source in find_sources(sources, save=("mask",), outside=outside, skipped=[])[0]]
 
 
 def test_a_folder_is_mirrored(folder):
@@ -79,12 +80,12 @@ def test_a_source_that_matches_nothing_is_refused(source, message, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=message):
-        find_images([source])
+        stems(source)
 
 
 def test_no_source_at_all_is_refused():
     with pytest.raises(DataError, match="no images given"):
-        find_images([])
+        stems()
 
 
 def test_files_of_unread_types_are_listed_and_sidecars_are_not(tmp_path: Path) -> None:
@@ -103,8 +104,8 @@ def test_files_of_unread_types_are_listed_and_sidecars_are_not(tmp_path: Path) -
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     skipped: list[Path] = []
-    assert [source.stem for source in find_images([tmp_path], skipped=skipped)] == ["a"]
+    assert [source.stem for source in images_of(str(tmp_path), outside="out", skipped=skipped)] == ["a"]
     assert skipped == [tmp_path / "b.mp4", tmp_path / "sub/c.DCM", tmp_path / "sub/d.npy"]
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"types that are not read: 1 \.dcm, 1 \.mp4, 1 \.npy"):
-        find_images([tmp_path])
+        list(images_of(str(tmp_path), outside="out", skipped=[]))

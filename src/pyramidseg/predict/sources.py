@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from pathlib import Path, PurePath, PurePosixPath
+from typing import TextIO
 
 from pyramidseg.base.errors import DataError, nearest
 from pyramidseg.base.remote_files import RemoteFile, is_url, list_remote, remote_info, url_name
@@ -61,12 +62,11 @@ class Source:
         return self.stem + PurePath(name).suffix
 
 
-def find_images(
-    sources: Iterable[str | Path], *, outside: str | Path | None = None, skipped: list[Path] | None = None
-) -> tuple[Source, ...]:
-    """All images of files, folders (recursively), glob patterns (`**` matches folders), lists and URLs, each once.
+def images_of(name: str, *, outside: str | Path, skipped: list[Path]) -> Iterator[Source]:
+    """The images of a file, folder (recursively), glob pattern (`**` matches folders), list or URL.
 
-    Stems mirror the subfolders of a folder, and those below the fixed part of a pattern; `Source` has the others.
+    Stems mirror the subfolders of a folder, and those below the fixed part of a pattern; `Source` has the others. An
+    existing file or folder is never taken as a pattern.
 
     Args:
         outside: the output folder. Images in it are skipped if a folder or pattern around it matches them, so that a
@@ -74,22 +74,9 @@ def find_images(
         skipped: gets the images, rasters and videos in folders whose types are not read.
 
     Raises:
-        DataError: no sources, or a source matches no image.
+        DataError: it matches no image.
     """
-    names = [str(source) for source in sources]
-    if not names:
-        raise DataError("no images given; pass files, folders or patterns such as 'images/*.jpg'")
-    found: dict[str, Source] = {}
-    for name in names:
-        for source in _images_of(name, outside, [] if skipped is None else skipped):
-            own = source.location if is_url(source.location) else os.path.abspath(source.location)
-            found.setdefault(own, source)
-    return tuple(found.values())
-
-
-def _images_of(name: str, outside: str | Path | None, skipped: list[Path]) -> Iterator[Source]:
-    """Images of one source. An existing file or folder is never taken as a pattern."""
-    if (listed := _listed(name, outside=str(outside or ""))) is not None:
+    if (listed := _listed(name, outside=str(outside))) is not None:
         yield from listed
         return
     path = Path(name)
@@ -101,7 +88,7 @@ def _images_of(name: str, outside: str | Path | None, skipped: list[Path]) -> It
     scenes = (*SLIDE_EXTENSIONS, ZARR)
     known = IMAGE_EXTENSIONS + UNREAD_EXTENSIONS + scenes
     images = list(list_files(path, known) if path.is_dir() else _matches(name))
-    if outside is not None and not is_url(outside) and _is_within(Path(outside), base):
+    if not is_url(outside) and _is_within(Path(outside), base):
         images = [image for image in images if not _is_within(image, Path(outside))]
     if path.is_dir():
         read = [image for image in images if is_image_name(image.name) or image.suffix.lower() in scenes]
@@ -138,7 +125,7 @@ def _no_images_message(name: str, path: Path, skipped: list[Path]) -> str:
     return f"{name}: no such file or folder"
 
 
-def _listed(name: str, *, outside: str = "") -> Iterator[Source] | None:
+def _listed(name: str, *, outside: str) -> Iterator[Source] | None:
     """The images of a source that is a list or a URL; None for files, folders and patterns on this machine.
 
     Args:
@@ -161,8 +148,7 @@ def _listed(name: str, *, outside: str = "") -> Iterator[Source] | None:
             raise DataError(f"{path}: no such file")
     if not path.is_file() or path.suffix.lower() not in (".txt", ".csv"):
         return None
-    rows = _column(path, column) if path.suffix.lower() == ".csv" else _lines(path)
-    return _sources(rows, str(path), path.parent)
+    return _sources(_rows(path, column), str(path), path.parent)
 
 
 def _sources(rows: Iterable[str], origin: str, folder: Path) -> Iterator[Source]:
@@ -209,40 +195,36 @@ def _base(first: str, origin: str, folder: Path) -> Path:
     return folder if there else Path()
 
 
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig") as file:
-            for line in file:
-                yield line.rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _column(path: Path, column: str | None) -> Iterator[str]:
-    """The values of a column of a CSV file with a header."""
+def _rows(path: Path, column: str | None) -> Iterator[str]:
+    """The lines of a text file, or the values of a column of a CSV file with a header."""
     try:
         with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-            delimiter = max(",;\t", key=file.readline(2**16).count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter)
-            header = [name.strip() for name in next(reader, [])]
-            if column is None and len(header) != 1:
-                example = f"{path}:{header[0]}" if header else "a header"
-                raise DataError(f"{path}: which column holds the images? ({', '.join(header)}) write {example}"[:400])
-            column = column or header[0]
-            if header.count(column) != 1:
-                problem = "occurs twice" if column in header else f"does not exist; {nearest(column, header)}"
-                raise DataError(f"{path}: the column {column!r} {problem}")
-            place = header.index(column)
-            for row in reader:
-                yield row[place] if place < len(row) else ""
+            if path.suffix.lower() == ".csv":
+                yield from _column(file, path, column)
+            else:
+                yield from (line.rstrip("\r\n") for line in file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, error) from None
+        reason = (
+            "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {first_line(error)}"
+        )
+        raise DataError(f"{path}: {reason}; a list of images is a UTF-8 text or CSV file") from None
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {first_line(error)}"
-    return DataError(f"{path}: {reason}; a list of images is a UTF-8 text or CSV file")
+def _column(file: TextIO, path: Path, column: str | None) -> Iterator[str]:
+    delimiter = max(",;\t", key=file.readline(2**16).count)
+    file.seek(0)
+    reader = csv.reader(file, delimiter=delimiter)
+    header = [name.strip() for name in next(reader, [])]
+    if column is None and len(header) != 1:
+        example = f"{path}:{header[0]}" if header else "a header"
+        raise DataError(f"{path}: which column holds the images? ({', '.join(header)}) write {example}"[:400])
+    column = column or header[0]
+    if header.count(column) != 1:
+        problem = "occurs twice" if column in header else f"does not exist; {nearest(column, header)}"
+        raise DataError(f"{path}: the column {column!r} {problem}")
+    place = header.index(column)
+    for row in reader:
+        yield row[place] if place < len(row) else ""
 
 
 def _remote_sources(url: str, outside: str) -> Iterator[Source]:
@@ -252,7 +234,7 @@ def _remote_sources(url: str, outside: str) -> Iterator[Source]:
         return
     fixed = url.partition("*")[0].rpartition("/")[0] if "*" in url else url.rstrip("/")
     files = [file for file in list_remote(url) if is_image_name(file.url.rpartition("/")[2])]
-    if outside and f"{outside.rstrip('/')}/".startswith(f"{fixed}/"):
+    if f"{outside.rstrip('/')}/".startswith(f"{fixed}/"):
         files = [file for file in files if not file.url.startswith(f"{outside.rstrip('/')}/")]
     if not files:
         raise DataError(f"{url}: no images there")

@@ -1,5 +1,6 @@
 """Which sources are videos: files, folders of frames, and live streams. A call predicts either images or videos."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
@@ -8,7 +9,7 @@ from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.remote_files import is_url, url_name
 from pyramidseg.images.image_files import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, is_image_name, list_files
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS
-from pyramidseg.predict.sources import Source, find_images
+from pyramidseg.predict.sources import Source, images_of
 
 _DEVICES = ("v4l2", "avfoundation", "dshow", "lavfi")
 _STREAMS = (*_DEVICES, "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
@@ -40,26 +41,26 @@ def frame_files(folder: Path) -> list[Path]:
 def find_sources(
     sources: Iterable[str | Path], *, save: Sequence[str], outside: str | Path, skipped: list[Path]
 ) -> tuple[tuple[Source, ...], bool]:
-    """The images or the videos of a call, and whether they are videos.
+    """The images or the videos of a call, each once, and whether they are videos.
 
     A folder has videos if it has no images. With an output in `save` that only videos have, a folder of images is a
     video, and so is each of its subfolders; and every file that is not an image is a video.
 
     Args:
-        outside, skipped: see `find_images`.
+        outside, skipped: see `images_of`.
 
     Raises:
-        DataError: see `find_images`; or there are both images and videos.
+        DataError: no sources, one matches nothing, or there are both images and videos.
         ConfigError: `save` has an output that these sources do not have.
     """
     asked = [name for name in save if name in VIDEO_OUTPUTS and name != "mask"]
     images: dict[str, Source] = {}
     videos: dict[str, Source] = {}
     for name in map(str, sources):
-        found: Sequence[Source] = _stream(name) or (_videos_in(name, outside, frames=True) if asked else [])
+        found = _stream(name) or (_videos_in(name, outside, frames=True) if asked else [])
         unread: list[Path] = []
         try:
-            found = found or find_images([name], outside=outside, skipped=unread)
+            found = found or [*images_of(name, outside=outside, skipped=unread)]
         except DataError:
             if not (found := _videos_in(name, outside, frames=False)):
                 raise
@@ -69,9 +70,11 @@ def find_sources(
             ending = PurePath(source.location).suffix.lower()
             is_film = ending in VIDEO_EXTENSIONS or (asked and (ending not in IMAGE_EXTENSIONS or ending == ".gif"))
             is_video = is_film or source.opened or (asked and source.path.is_dir())
-            place = source.location if is_url(source.location) else str(source.path.absolute())
+            place = source.location if is_url(source.location) else os.path.abspath(source.location)
             (videos if is_video else images).setdefault(place, source)
     image, video = next(iter(images), ""), next(iter(videos), "")
+    if not image and not video:
+        raise DataError("no images given; pass files, folders or patterns such as 'images/*.jpg'")
     if image and video:
         raise DataError(f"{video} is a video and {image} an image: predict them by two calls")
     if image and asked:
@@ -81,7 +84,7 @@ def find_sources(
         raise ConfigError(
             f"save={others[0]}: is written for images, not for videos such as {video}, which have {known}"
         )
-    return tuple((images or videos).values()) or find_images(()), bool(videos)
+    return tuple((images or videos).values()), bool(videos)
 
 
 def _stream(name: str) -> list[Source]:

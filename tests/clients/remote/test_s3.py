@@ -18,7 +18,7 @@ from made_backends import Brightness
 from pyramidseg.base.errors import DataError, OutputError
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.sources import find_images
+from pyramidseg.predict.sources import images_of
 from pyramidseg.predict.summary_file import merge_predictions
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries
@@ -76,7 +76,8 @@ def test_from_s3_to_s3_and_again(files, tmp_path):
 
 def test_patterns_single_files_and_pixels(files, tmp_path):
     _, bucket = files
-    assert [source.stem for source in find_images([f"{bucket}/in/deep/*.png"])] == ["b", "c"]
+    found = images_of(f"{bucket}/in/deep/*.png", outside="out", skipped=[])
+    assert [source.stem for source in found] == ["b", "c"]
     predict(f"{bucket}/in/deep/b.png", tmp_path / "out")
     assert (np.asarray(Image.open(tmp_path / "out/b.png")) == np.ones((4, 5))).all()
 
@@ -101,7 +102,7 @@ def test_shards_and_parquet(files, tmp_path):
 
 def test_a_missing_bucket_is_one_line(server):
     with pytest.raises(DataError, match=r"s3://not-there/in: (no images there|no such file)"):
-        find_images(["s3://not-there/in"])
+        list(images_of("s3://not-there/in", outside="out", skipped=[]))
 
 
 def test_a_bucket_that_refuses_is_one_line(files, tmp_path):
