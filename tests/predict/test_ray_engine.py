@@ -17,10 +17,10 @@ from pyramidseg.images.scene import FULL_RESOLUTION
 from pyramidseg.predict import ray_engine
 from pyramidseg.predict.job_board import BoardStatus, JobBoard
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS
-from pyramidseg.predict.predict_files import Task, predict_files
+from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.ray_engine import RayEngine, RayWorker, Workers, hang_message, join_folder, plan_workers
-from pyramidseg.predict.resumption import Job, RunDigests
+from pyramidseg.predict.resumption import Job, RunDigests, Task
 from pyramidseg.predict.sources import Source
 
 HEAD, CPU, GPU = {"CPU": 2.0}, {"CPU": 16.0}, {"CPU": 32.0, "GPU": 4.0}

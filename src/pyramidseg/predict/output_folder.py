@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyramidseg.base.errors import OutputError
+from pyramidseg.base.errors import OutputError, PyramidSegError
 from pyramidseg.base.files import file_sha256, make_folder, remove_leftovers
 from pyramidseg.base.ledger import SUFFIX, Ledger
 from pyramidseg.base.output_lock import locked
@@ -83,14 +83,10 @@ class OutputFolder:
             return False
         return found[1] == stamp or _digest(self.local_copy(output)) == digest
 
-    def refuse_foreign(self, output: str) -> None:
-        """Refuse to replace a file that pyramidseg did not write.
-
-        Raises:
-            OutputError: names the file.
-        """
+    def refuse_foreign(self, output: str, *, kind: type[PyramidSegError] = OutputError) -> None:
+        """Refuse, by an error of this kind, to replace a file that pyramidseg did not write."""
         if self.state(output) is not None and not is_ours(self.local_copy(output)):
-            raise OutputError(f"{self.name}/{output}: exists and was not written by pyramidseg; choose another --out")
+            raise kind(f"{self.name}/{output}: exists and was not written by pyramidseg; choose another --out")
 
 
 class RemoteOutputFolder(OutputFolder):

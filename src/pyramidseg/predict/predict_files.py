@@ -1,6 +1,5 @@
 """Prediction of files into a folder: checks every output path first, then streams the images through the pipeline."""
 
-import logging
 import os
 import tempfile
 import time
@@ -8,50 +7,32 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
-from pyramidseg.formats.writers import LABEL_WRITERS
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.images.open_scene import check_options, is_scene, needs_windows
 from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
-from pyramidseg.predict.output_checks import check_names, check_outputs, outputs_of, refuse_scenes, remove_finished_rows
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
 from pyramidseg.predict.outputs.output_writers import Writer, output_writers
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS
 from pyramidseg.predict.pipeline import stage_threads
-from pyramidseg.predict.predict_scenes import Written, predict_scenes
+from pyramidseg.predict.predict_scenes import Written, predict_scenes, remove_finished_rows
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
-from pyramidseg.predict.predicted_labels import write_labels
-from pyramidseg.predict.predictor import PredictionResult, Predictor
-from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
+from pyramidseg.predict.predicted_labels import check_formats, refuse_scenes, write_labels
+from pyramidseg.predict.predictor import PredictionResult, Predictor, result_pixels
+from pyramidseg.predict.resumption import Job, RunDigests, Task, WantedOutputs, parse_shard, plan_jobs
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.summary_file import MODEL_KEY, Entry, PredictionSummary, entry_of, write_summary
 from pyramidseg.predict.video_sources import find_sources
 
-logger = logging.getLogger(__name__)
-
 FETCH_THREADS = 8
-
-
-class Task(NamedTuple):
-    """What is the same for all images of a prediction; `out` is an absolute path, or a URL."""
-
-    out: str
-    save: Sequence[str]
-    polygons: PolygonOptions
-    scenes: SceneOptions
-    batch_size: int
-    digests: RunDigests
-    overwrite: bool = False
-
 
 Engine = Callable[[Predictor, Sequence[Job], Task], None]
 """Predicts jobs by other processes, which write into the same folder, each with a ledger file of its own."""
@@ -112,52 +93,37 @@ def predict_files(
     images, are_videos = find_sources(sources, save=save, outside=out, skipped=skipped)
     video.check(images if are_videos else ())
     check_options(scenes, () if are_videos else (source.path for source in images))
-    writers, formats = output_writers([] if are_videos else save, polygons)
-    suffixes = {name: writer.suffix for name, writer in writers.items()}
-    options: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"scene": (asdict(scenes), asdict(FULL_RESOLUTION))}
-    options |= {"polygons": (asdict(polygons), asdict(EXACT_POLYGONS))} if "polygons" in writers else {}
-    if are_videos:
-        suffixes = {name: VIDEO_OUTPUTS[name] for name in dict.fromkeys(("mask", *save))}
-        options = {"video": (video.stored(), {})}
     if are_videos and engine is not None:
         raise ConfigError("--engine ray: predicts images; videos and folders of frames are predicted without it")
+    writers, formats = output_writers([] if are_videos else save, polygons)
     part = None if shard is None else parse_shard(shard)
-    if formats and (part is not None or is_url(out)):
-        raise ConfigError(
-            f"save={formats[0]}: is made from all images, in a folder on this machine; leave it out here, and when all "
-            "parts are done predict again with it, without a shard"
-        )
-    for format in formats:
-        LABEL_WRITERS[format].check_names(predictor.classes, to=format)
-    named = partial(outputs_of, suffixes=suffixes, scenes=scenes)
-    check_names(images, named)
+    check_formats(formats, predictor.classes, is_complete=part is None and not is_url(out))
+    wanted = _videos_outputs(save, video) if are_videos else _images_outputs(writers, scenes, polygons)
+    wanted.check_names(images)
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
-    digests = RunDigests.of(predictor, scenes.resample)
+    place = str(out) if is_url(out) else os.path.abspath(out)
+    task = Task(place, save, polygons, scenes, batch_size, RunDigests.of(predictor, scenes.resample), overwrite)
     with open_output_folder(out, shard=str(part or "")) as folder, ExitStack() as stack:
         ledger = stack.enter_context(folder.open_ledger())
-        jobs, old = plan_jobs(images, ledger, digests, suffixes, named, folder, overwrite=overwrite, fields=options)
-        check_outputs(images, jobs, named, folder, overwrite=overwrite)
         if formats:
             refuse_scenes(formats[0], images, scenes, ledger)
-        if old:
-            logger.info(f"{folder.name}: predicted with another model or other settings: {old}; done again")
+        jobs = plan_jobs(images, ledger, wanted, folder, task)
         folder.remove_leftovers()
-        remove_finished_rows(images, jobs, ledger, folder)
-        place = str(out) if is_url(out) else os.path.abspath(out)
-        task = Task(place, save, polygons, scenes, batch_size, digests, overwrite)
+        pending = {job.source.key for job in jobs}
+        remove_finished_rows((source for source in images if source.key not in pending), ledger, folder)
         if engine is not None and jobs:
             engine(predictor, jobs, task)
             folder.remove_leftovers()
             ledger = stack.enter_context(folder.open_ledger())
         else:
             predicted = (
-                predict_videos(predictor, jobs, suffixes, folder, options=video, batch_size=batch_size)
+                predict_videos(predictor, jobs, wanted.suffixes, folder, options=video, batch_size=batch_size)
                 if are_videos
                 else predict_jobs(predictor, jobs, folder, task)
             )
             with closing(predicted) as entries:
-                recorded = record(entries, ledger, predictor, digests, folder)
+                recorded = record(entries, ledger, predictor, task.digests, folder)
                 deque(track(recorded, total=len(jobs), task="predicting"), maxlen=0)
         unchanged = len(images) - len(jobs)
         summary = PredictionSummary(out if is_url(out) else Path(out), unchanged=unchanged, skipped=skipped)
@@ -167,11 +133,23 @@ def predict_files(
             write_summary(folder, predictor.classes.names, counted)
         else:
             deque(counted, maxlen=0)
-        images = tuple(it for it in images if "error" not in (ledger.find(it.key) or {"error": ""})) if formats else ()
-    for format in formats:
-        certain = "confidence" in writers
-        write_labels(format, images, Path(out), predictor, digests, simplify_px=polygons.simplify_px, scored=certain)
+    if formats:
+        failed = {entry["image"] for entry in summary.failed}
+        labelled = [source for source in images if source.location not in failed]
+        write_labels(formats, labelled, Path(out), predictor.classes, task, scored="confidence" in writers)
     return summary
+
+
+def _videos_outputs(save: Sequence[str], video: VideoOptions) -> WantedOutputs:
+    suffixes = {name: VIDEO_OUTPUTS[name] for name in dict.fromkeys(("mask", *save))}
+    return WantedOutputs(suffixes, {"video": (video.stored(), {})})
+
+
+def _images_outputs(writers: Mapping[str, Writer], scenes: SceneOptions, polygons: PolygonOptions) -> WantedOutputs:
+    options = {"scene": (asdict(scenes), asdict(FULL_RESOLUTION))}
+    if "polygons" in writers:
+        options["polygons"] = asdict(polygons), asdict(EXACT_POLYGONS)
+    return WantedOutputs({name: writer.suffix for name, writer in writers.items()}, options, scenes)
 
 
 def record(
@@ -239,7 +217,7 @@ def predict_jobs(
                 zip(results, jobs, strict=True),
                 threads=threads,
                 ahead=2 * threads,
-                pixels=lambda item: 0 if item[0].segmentation is None else item[0].segmentation.labels.size,
+                pixels=lambda item: result_pixels(item[0]),
                 name="write",
             )
         ) as entries,
@@ -251,8 +229,7 @@ def predict_jobs(
                 yield written
         with closing(_local_paths(scenes, Path(copies), not_fetched, begin, ahead=1)) as scene_paths:
             in_windows = zip(scenes, scene_paths, strict=True)
-            names, options = (*outputs, *formats), (task.scenes, task.polygons)
-            yield from predict_scenes(predictor, names, folder, *options, in_windows, overwrite=task.overwrite)
+            yield from predict_scenes(predictor, (*outputs, *formats), folder, task, in_windows)
 
 
 def _local_paths(
@@ -328,17 +305,17 @@ def _savable(result: PredictionResult, job: Job, writers: Mapping[str, Writer], 
     """
     if result.error is not None:
         raise result.error
-    segmentation, path = result.segmentation, result.source
-    assert segmentation is not None and isinstance(path, Path)
+    path = result.source
+    assert isinstance(path, Path)
     for name, writer in writers.items():
         if folder.is_too_long(job.source.stem + writer.suffix):
             raise DataError(f"{path}: the file system takes no name as long as that of its {name}; rename the image")
     if not any(writer.uses_georeference for writer in writers.values()):
-        return segmentation
+        return result.found
     georeference = read_georeference(path)
     if georeference is None and _needs("georeference", writers):
         raise DataError(f"{path}: has no georeference, so it cannot be saved as a GeoTIFF; leave geotiff out of --save")
-    return replace(segmentation, georeference=georeference)
+    return replace(result.found, georeference=georeference)
 
 
 def _needs(attribute: str, writers: Mapping[str, Writer]) -> bool:

@@ -7,44 +7,36 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory, OutputError
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra, OutOfMemory
 from pyramidseg.base.files import digest
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url
 from pyramidseg.images.open_scene import open_scene
-from pyramidseg.images.scene import SceneOptions
 from pyramidseg.predict.output_folder import FileState, OutputFolder
-from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.resumption import Job
+from pyramidseg.predict.resumption import Job, Task
 from pyramidseg.predict.scene_prediction import MASKS, ScenePrediction
+from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import Entry
 
 logger = logging.getLogger(__name__)
 
-Located = Iterable[tuple[Job, Path]]
 Written = tuple[Job, Entry, dict[str, FileState]]
-"""Images with their paths on this machine; and a finished image: its entry, and the files of its outputs."""
+"""A finished image: its entry, and the files of its outputs."""
 
 
 def predict_scenes(
-    predictor: Predictor,
-    names: Sequence[str],
-    folder: OutputFolder,
-    options: SceneOptions,
-    polygons: PolygonOptions,
-    jobs: Located,
-    *,
-    overwrite: bool,
+    predictor: Predictor, names: Sequence[str], folder: OutputFolder, task: Task, jobs: Iterable[tuple[Job, Path]]
 ) -> Iterator[Written]:
     """Predict images in windows into the outputs `names`; yields each once it is written.
 
     Args:
-        overwrite: do not go on with rows of an earlier call.
+        jobs: each with the path of its image on this machine.
 
     Raises:
         OutputError: the disk is full.
     """
+    options, polygons = task.scenes, task.polygons
     for job, path in jobs:
         location, output = job.source.location, job.source.stem + MASKS[options.format]
         outputs = {name: output for name in names if name != "polygons"}
@@ -66,8 +58,9 @@ def predict_scenes(
                 raise DataError(
                     f"{location}: the file system takes no name as long as that of its mask; rename the image"
                 )
-            _refuse_foreign(folder, outputs.values())
-            if overwrite:
+            for name in outputs.values():  # which images are read in windows is not known before
+                folder.refuse_foreign(name, kind=DataError)
+            if task.overwrite:
                 shutil.rmtree(work, ignore_errors=True)
             with closing(open_scene(path, options)) as scene, Ledger.open(work, repair=True) as ledger:
                 further = filter(None, (certain and "confidence", options.axes))  # earlier versions had neither
@@ -100,10 +93,14 @@ def rows_folder(folder: OutputFolder, output: str) -> Path:
     return (folder.folder / output).with_name(f".{Path(output).name}.rows")
 
 
-def _refuse_foreign(folder: OutputFolder, outputs: Iterable[str]) -> None:
-    """As the folder's, as an error of this image: which images are read in windows is not known before."""
-    try:
-        for output in outputs:
-            folder.refuse_foreign(output)
-    except OutputError as error:
-        raise DataError(str(error)) from error
+def remove_finished_rows(finished: Iterable[Source], ledger: Ledger, folder: OutputFolder) -> None:
+    """Delete the rows of scenes that are finished: a call may be killed after it has recorded one."""
+    for source in finished:
+        if mask := mask_in_windows(source, ledger):
+            shutil.rmtree(rows_folder(folder, mask), ignore_errors=True)
+
+
+def mask_in_windows(source: Source, ledger: Ledger) -> str:
+    """The name of its label map in the ledger if it was read in windows; else empty."""
+    mask: str = (ledger.find(source.key) or {}).get("outputs", {}).get("mask", "")
+    return mask if mask.endswith((*MASKS.values(),)) else ""

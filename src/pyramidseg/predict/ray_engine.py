@@ -30,9 +30,9 @@ from pyramidseg.base.remote_files import is_url
 from pyramidseg.base.text import first_few, first_line
 from pyramidseg.predict.job_board import TRIES, BoardStatus, JobBoard, Watchdog
 from pyramidseg.predict.output_folder import LEDGER_FOLDER, OutputFolder, RemoteOutputFolder
-from pyramidseg.predict.predict_files import Task, predict_jobs, record
+from pyramidseg.predict.predict_files import predict_jobs, record
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.resumption import Job
+from pyramidseg.predict.resumption import Job, Task
 from pyramidseg.predict.sources import Source
 
 logger = logging.getLogger(__name__)

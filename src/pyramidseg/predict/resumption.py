@@ -1,4 +1,4 @@
-"""Which images of a prediction are left to do, by the ledger of the output folder.
+"""What a call has to predict, by the ledger of the output folder, and what it will write.
 
 An image is done if its last line in the ledger has the same source (absolute path or URL, size, and time of the last
 change), model and settings, no error, and all outputs that are wanted, intact. The content of the source is not
@@ -7,26 +7,83 @@ compared: reading a million photos would take longer than all other checks toget
 
 import hashlib
 import json
+import logging
+import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyramidseg.backends import Backend
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.torch_backend import TorchBackend
-from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.errors import ConfigError, OutputError
 from pyramidseg.base.files import digest, file_sha256
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
-from pyramidseg.images.open_scene import is_zarr
+from pyramidseg.images.open_scene import is_scene, is_zarr
 from pyramidseg.images.raster_scene import mosaic_parts
+from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
 from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.output_folder import FileState, OutputFolder
+from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
 from pyramidseg.predict.predictor import Predictor
+from pyramidseg.predict.scene_prediction import MASKS
 from pyramidseg.predict.sources import Source
+from pyramidseg.predict.summary_file import SUMMARY_FILE
 from pyramidseg.predict.tta import SCALES, TestTimeAugmentation
 from pyramidseg.predict.video_sources import frame_files, stream_input
+
+logger = logging.getLogger(__name__)
+
+
+class WantedOutputs(NamedTuple):
+    """The outputs of each image or video.
+
+    Attributes:
+        suffixes: ends of their names, by the names that `save` takes.
+        options: what they depend on, by the field of an image's entry that has to have the same if it has one; and the
+            values of those options that the entry of an earlier version does not have.
+        scenes: how images are read that do not fit into memory, which have other outputs.
+    """
+
+    suffixes: Mapping[str, str]
+    options: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
+    scenes: SceneOptions = FULL_RESOLUTION
+
+    def names(self, source: Source) -> list[str]:
+        """The names of a source's outputs, as far as its own name tells them."""
+        suffixes = self.suffixes
+        if not is_url(source.location) and is_scene(source.path, self.scenes):
+            polygons = {name: suffix for name, suffix in suffixes.items() if name == "polygons"}
+            suffixes = {"mask": MASKS[self.scenes.format], **polygons}
+        return [source.stem + suffix for suffix in suffixes.values()]
+
+    def are_intact(self, entry: Mapping[str, Any], folder: OutputFolder) -> bool:
+        """Whether an entry without an error has all of them, with these options, and they are as they were written."""
+        return (
+            ("video" in entry) == ("video" in self.options)  # a GIF may be either
+            and all(
+                name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
+                for name in self.suffixes
+            )
+            and all(
+                (old | entry.get(field, given)).items() >= given.items()
+                for field, (given, old) in self.options.items()
+            )
+        )
+
+    def check_names(self, images: Iterable[Source]) -> None:
+        """Refuse outputs of several images with the same name."""
+        outputs: dict[str, str] = {}
+        for source in images:
+            for output in self.names(source):
+                if output in outputs:
+                    raise OutputError(
+                        f"{outputs[output]} and {source.location} would both be written to {output}: predict them into "
+                        "different folders, or rename one"
+                    )
+                outputs[output] = source.location
 
 
 class Shard(NamedTuple):
@@ -114,51 +171,63 @@ def model_digest(backend: Backend) -> str:
     return total.hexdigest()
 
 
+class Task(NamedTuple):
+    """What is the same for all images of a prediction; `out` is an absolute path, or a URL."""
+
+    out: str
+    save: Sequence[str]
+    polygons: PolygonOptions
+    scenes: SceneOptions
+    batch_size: int
+    digests: RunDigests
+    overwrite: bool = False
+
+
 def plan_jobs(
-    images: Iterable[Source],
-    ledger: Ledger,
-    digests: RunDigests,
-    names: Collection[str],
-    named: Callable[[Source], Sequence[str]],
-    folder: OutputFolder,
-    *,
-    overwrite: bool,
-    fields: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
-) -> tuple[list[Job], int]:
+    images: Sequence[Source], ledger: Ledger, wanted: WantedOutputs, folder: OutputFolder, task: Task
+) -> list[Job]:
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 
-    Args:
-        named: gives the paths of a source's outputs, as far as its own name tells them.
-        fields: options that outputs depend on, by the field of the entry that has to have the same if it has one; and
-            the values of those that the entry of an earlier version does not have.
-
-    Returns:
-        Also how many of the images were predicted with another model or other settings.
+    Raises:
+        OutputError: an output exists and is an input, a foreign file or a recording.
     """
     jobs: list[Job] = []
-    other_model = 0
+    digests, other_model = task.digests, 0
     for source in images:
         size, stamp = _state(source)
         fingerprint = digests.fingerprint(source, size, stamp)
-        entry = ledger.find(source.key)
-        if entry is not None and (entry.get("model"), entry.get("settings")) != (digests.model, digests.settings):
-            other_model += 1
-        is_done = (
-            entry is not None
-            and ledger.done(source.key, fingerprint)
-            and ("video" in entry) == ("video" in fields)  # a GIF may be either
-            and all(
-                name in entry["outputs"] and folder.is_intact(entry["outputs"][name], entry["files"][name])
-                for name in names
-            )
-            and all((old | entry.get(field, given)).items() >= given.items() for field, (given, old) in fields.items())
-        )
-        if overwrite or not is_done:
-            was: dict[str, Any] = entry or {"fingerprint": fingerprint}
-            old = was.get("outputs", {}) if was["fingerprint"] != fingerprint else {}
-            earlier = {name: (path, was["files"][name]) for name, path in old.items() if path not in named(source)}
+        entry: dict[str, Any] = ledger.find(source.key) or {"model": digests.model, "settings": digests.settings}
+        other_model += (entry.get("model"), entry.get("settings")) != digests
+        if task.overwrite or not (ledger.done(source.key, fingerprint) and wanted.are_intact(entry, folder)):
+            names, is_same = wanted.names(source), entry.get("fingerprint", fingerprint) == fingerprint
+            old = {} if is_same else entry.get("outputs", {})
+            earlier = {name: (path, entry["files"][name]) for name, path in old.items() if path not in names}
             jobs.append(Job(source, size, stamp, fingerprint, earlier))
-    return jobs, other_model
+    _check_existing([job.source for job in jobs], images, wanted, folder, overwrite=task.overwrite)
+    if other_model:
+        logger.info(f"{folder.name}: predicted with another model or other settings: {other_model}; done again")
+    return jobs
+
+
+def _check_existing(
+    pending: Iterable[Source], images: Iterable[Source], wanted: WantedOutputs, folder: OutputFolder, *, overwrite: bool
+) -> None:
+    """Refuse outputs that exist and are one of the `images`, foreign files or recordings."""
+    inputs: dict[str, str] = {}
+    for source in pending:
+        for output in wanted.names(source):
+            if folder.state(output) is None:
+                continue
+            place = f"{folder.name}/{output}"
+            if source.opened and not overwrite:
+                raise OutputError(f"{place}: an earlier recording of this stream; choose another --out, or --overwrite")
+            inputs = inputs or {
+                it.location if is_url(it.location) else os.path.realpath(it.location): it.location for it in images
+            }
+            if (replaced := inputs.get(folder.real_name(output))) is not None:
+                raise OutputError(f"{place}: would overwrite the input {replaced}; choose another --out")
+            folder.refuse_foreign(output)
+    folder.refuse_foreign(SUMMARY_FILE)
 
 
 def _state(source: Source) -> tuple[int, str]:
