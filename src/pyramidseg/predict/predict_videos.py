@@ -1,5 +1,6 @@
 """Prediction of videos, folders of frames and live streams: frames through the predictor, in constant memory."""
 
+import copy
 import signal
 import threading
 from collections import deque
@@ -11,6 +12,10 @@ from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
+from pyramidseg.backends import Backend
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.files import explained_writes, make_folder, temporary_folder, write_atomically
 from pyramidseg.base.log import track
@@ -22,10 +27,10 @@ from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS, VideoOutputs
 from pyramidseg.predict.predictor import Predictor, result_pixels
 from pyramidseg.predict.resumption import Job
-from pyramidseg.predict.segmentation import OutputOptions
+from pyramidseg.predict.segmentation import OutputOptions, all_finite
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import Entry
-from pyramidseg.predict.temporal_smoothing import smoothed
+from pyramidseg.predict.tile_planner import TilePlanner
 from pyramidseg.predict.video_sources import frame_files, stream_input
 
 
@@ -89,11 +94,11 @@ def predict_videos(
         target = folder.folder / stem
         make_folder(target.parent)
         with explained_writes(target), temporary_folder(target) as parts:
-            copy = parts / f"copy{PurePath(url_name(location)).suffix}"
+            fetched = parts / f"copy{PurePath(url_name(location)).suffix}"
             outputs = VideoOutputs(parts, names, predictor.classes, name=location)
             try:
                 is_remote = is_url(location) and not job.source.opened
-                path = fetch(location, copy) if is_remote else job.source.path
+                path = fetch(location, fetched) if is_remote else job.source.path
                 found = _predict_video(predictor, job.source, path, outputs, options, batch_size)
                 for name in names:
                     move = partial(write_atomically, write=outputs.path(name).replace)
@@ -102,7 +107,7 @@ def predict_videos(
             except OSError:  # such as a full disk
                 raise
             except DataError as error:
-                entry["error"] = str(error).replace(str(copy), location)
+                entry["error"] = str(error).replace(str(fetched), location)
             except import_pyav().FFmpegError as error:
                 entry["error"] = f"{location}: its outputs cannot be written: {error.strerror}"
         yield job, entry, files
@@ -112,7 +117,7 @@ def _predict_video(
     predictor: Predictor, source: Source, path: Path, outputs: VideoOutputs, options: VideoOptions, batch_size: int
 ) -> Entry:
     """Write the outputs of a video into their folder; returns what its entry gets."""
-    own = smoothed(predictor, options.smooth)
+    own = _smoothed(predictor, options.smooth)
     stream = stream_input(source)
     with ExitStack() as stack:
         frames: Frames
@@ -146,6 +151,45 @@ def _predict_video(
     if stream:  # whose own end is not a finding
         entry["video"] |= {"dropped": stream_info["dropped"], "latency_s": round(outputs.latency, 3)}
     return entry
+
+
+class TemporalSmoothing:
+    """A `Backend` whose logits are an exponential moving average over the images that it gets, in their order.
+
+    s[t] = weight * s[t-1] + (1 - weight) * x[t]; s[0] = x[0], and again after a frame without finite logits.
+    """
+
+    def __init__(self, backend: Backend, weight: float) -> None:
+        self.backend, self.weight = backend, weight
+        self.name = f"{backend.name}, smoothed"
+        self.classes, self.in_channels, self.geometry = backend.classes, backend.in_channels, backend.geometry
+        self._mean: Tensor | None = None
+
+    @torch.inference_mode()
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K, h, w) at the stride."""
+        smoothed = []
+        for logits in self.backend.coarse_logits(images):
+            mean = logits if self._mean is None else torch.lerp(logits, self._mean, self.weight)
+            smoothed.append(mean)
+            self._mean = mean if all_finite(mean) else None
+        return torch.stack(smoothed)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """`geometry.upsample` of `coarse_logits`."""
+        return self.geometry.upsample(self.coarse_logits(images), *images.shape[-2:])
+
+
+def _smoothed(predictor: Predictor, weight: float) -> Predictor:
+    """A predictor for one video, of whole frames (ConfigError: it has tiles of a fixed size); itself if weight is 0."""
+    if not weight:
+        return predictor
+    if isinstance(predictor.tile_planner.tile_px, int):
+        raise ConfigError("smooth and tiles: frames are smoothed as a whole; leave --tile out, or --smooth")
+    own = copy.copy(predictor)
+    own.backend = TemporalSmoothing(predictor.backend, weight)
+    own.tile_planner = TilePlanner(own.backend, tile_px="whole")
+    return own
 
 
 def _pipeline(predictor: Predictor, frames: Frames, outputs: VideoOutputs, batch_size: int) -> Steps:
