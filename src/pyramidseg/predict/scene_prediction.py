@@ -42,6 +42,7 @@ from pyramidseg.predict.segmentation import (
     Image,
     OutputOptions,
     all_finite,
+    class_shares,
     completed_cells,
     not_finite,
     segment_row_blocks,
@@ -152,13 +153,10 @@ class ScenePrediction:
     def entry(self) -> Entry:
         """What `predictions.json` says about the labels; with `error` if windows could not be read."""
         counts = np.sum([line["pixels"] for line in self._lines()], axis=0)
-        labelled = max(int(counts[:NODATA].sum()), 1)
-        found = sorted(np.flatnonzero(counts[:NODATA]), key=lambda index: (-counts[index], index))
         height, width = self.scene.full[1] if self.scene.full else (self.height, self.width)
-        entry: Entry = {"height": height, "width": width}
-        entry |= {"tile_px": self.tiles.tile_px, "overlap_px": self.tiles.overlap_px}
-        entry["classes"] = {self.predictor.classes.names[index]: counts[index] / labelled for index in found}
-        entry["nodata"] = counts[NODATA] / counts.sum()
+        shares = class_shares(counts[:NODATA], counts[:NODATA].sum(), self.predictor.classes)
+        entry: Entry = {"height": height, "width": width, "tile_px": self.tiles.tile_px}
+        entry |= {"overlap_px": self.tiles.overlap_px, "classes": shares, "nodata": counts[NODATA] / counts.sum()}
         if unread := [error for line in self._lines() for _, error in line["unread"]]:
             total, reason = len(self.grid.rows) * len(self.grid.columns), f"{unread[0]}; the next call tries again"
             entry["error"] = f"{self.scene.path}: {len(unread)} of {total} windows are nodata, unreadable: {reason}"

@@ -55,8 +55,7 @@ class Segmentation:
         counts = np.zeros(256, np.int64)
         for rows in row_blocks(self.labels):
             counts += np.bincount(self.labels[rows].ravel(), minlength=256)
-        found = sorted(np.flatnonzero(counts), key=lambda index: (-counts[index], index))
-        return {self.classes.names[index]: float(counts[index] / self.labels.size) for index in found}
+        return class_shares(counts, self.labels.size, self.classes)
 
     def colorize(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB with every pixel in the colour of its class."""
@@ -91,6 +90,12 @@ class Segmentation:
             below, above = to_rgb(shown[rows]), self.classes.colorize(self.labels[rows])
             blended[rows] = ((1 - alpha) * below.astype(np.float32) + alpha * above.astype(np.float32)).round()
         return blended
+
+
+def class_shares(counts: NDArray[Any], total: float, classes: Classes) -> dict[str, float]:
+    """Share by name of each class found, largest first, from the counts by class id."""
+    found = sorted(np.flatnonzero(counts).tolist(), key=lambda index: (-counts[index], index))
+    return {classes.names[index]: float(counts[index] / total) for index in found}
 
 
 def row_blocks(picture: NDArray[Any]) -> Iterator[slice]:

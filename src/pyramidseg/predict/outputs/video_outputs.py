@@ -21,6 +21,7 @@ from pyramidseg.images.video_frames import VideoFrame, import_pyav
 from pyramidseg.predict.outputs.output_writers import encode_png
 from pyramidseg.predict.outputs.ownership import SHARES_COLUMNS, SIGNATURE
 from pyramidseg.predict.predictor import PredictionResult
+from pyramidseg.predict.segmentation import class_shares
 
 VIDEO_OUTPUTS = {
     "mask": "_mask.mp4",
@@ -128,9 +129,7 @@ class VideoOutputs:
 
             plot = share_plot(seconds, np.stack(self._shares), self.classes)
             self.path("plot").write_bytes(encode_png(np.asarray(PillowImage.open(BytesIO(plot)).convert("RGB"))))
-        mean = np.mean(self._shares, axis=0)
-        found = sorted(np.flatnonzero(mean), key=lambda index: (-mean[index], index))
-        classes = {self.classes.names[index]: float(mean[index]) for index in found}
+        classes = class_shares(np.mean(self._shares, axis=0), 1, self.classes)
         return {"height": self._shape[0], "width": self._shape[1], "classes": classes}
 
 
