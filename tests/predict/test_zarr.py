@@ -35,7 +35,7 @@ PIXELS = smooth(300, 210)
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 20_000)
-    monkeypatch.setattr("pyramidseg.images.zarr_scene._CHUNK_PX", 64)
+    monkeypatch.setattr("pyramidseg.images.label_rasters._CHUNK_PX", 64)
 
 
 def write(path: Path, values: np.ndarray, axes: str | None, version: int = 3, **options: Any) -> Path:

@@ -1,17 +1,19 @@
-"""Label maps of any size as cloud-optimized GeoTIFF, made from parts that were written one after the other."""
+"""Label maps of any size as cloud-optimized GeoTIFF or Zarr, made from parts that were written one after the other."""
 
 import errno
 import importlib
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.base.errors import OutputError
+from pyramidseg.base.errors import OutputError, import_extra
 from pyramidseg.base.files import write_atomically
 from pyramidseg.images.file_checks import import_rasterio
 from pyramidseg.images.raster_scene import CACHE_BYTES
@@ -28,6 +30,8 @@ class LabelPart(NamedTuple):
 
 LabelParts = Sequence[LabelPart]
 """Parts that cover the map without overlap."""
+
+_CHUNK_PX = 1024
 
 _LARGEST_TIFF = 2**32 - 2**24
 """In bytes."""
@@ -51,7 +55,7 @@ def write_label_raster(
     head = _place_xml(place)
     head += f"<Metadata>{''.join(f'<MDI key={quoteattr(k)}>{escape(v)}</MDI>' for k, v in tags.items())}</Metadata>"
     colors = "".join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>' for r, g, b in palette.tolist())
-    mosaic = mosaic_xml(
+    mosaic = _mosaic_xml(
         parts, (height, full_width), scale=(height / own_height, full_width / width), head=head, colors=colors
     )
 
@@ -70,7 +74,31 @@ def write_label_raster(
     write_atomically(path, write)
 
 
-def mosaic_xml(
+def write_label_zarr(path: Path, parts: LabelParts, size: tuple[int, int], attributes: Mapping[str, Any]) -> None:
+    """Write labels as a Zarr array (version 3) in a ZIP file, each chunk once; equal labels give equal bytes."""
+    zarr = import_extra("zarr", extra="zarr", purpose="writing Zarr")
+    rasterio, (height, width) = import_rasterio("reading labels"), size
+
+    def write(part: Path) -> None:
+        options: dict[str, Any] = {"dtype": "uint8", "fill_value": NODATA, "dimension_names": ("y", "x")}
+        options |= {"shape": (height, width), "chunks": (_CHUNK_PX, _CHUNK_PX), "attributes": dict(attributes)}
+        array = zarr.create_array(store := part.with_name("labels.zarr"), **options)
+        source = part.with_name("parts.vrt")
+        source.write_text(_mosaic_xml(parts, size))
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(source) as mosaic:
+            for top, left in product(range(0, height, _CHUNK_PX), range(0, width, _CHUNK_PX)):
+                rows, columns = slice(top, min(top + _CHUNK_PX, height)), slice(left, min(left + _CHUNK_PX, width))
+                window = rasterio.windows.Window.from_slices(rows, columns)
+                array[rows, columns] = mosaic.read(1, window=window)
+        with zipfile.ZipFile(part, "w") as archive:
+            archive.comment = b"pyramidseg"
+            for file in sorted(file for file in store.rglob("*") if file.is_file()):
+                archive.writestr(zipfile.ZipInfo(file.relative_to(store).as_posix()), file.read_bytes())
+
+    write_atomically(path, write)
+
+
+def _mosaic_xml(
     parts: LabelParts,
     size: tuple[int, int],
     *,

@@ -1,9 +1,7 @@
-"""Zarr: arrays of version 2 and 3 and multiscale images (OME-NGFF), read in windows; and label maps, written."""
+"""Zarr: arrays of version 2 and 3 and multiscale images (OME-NGFF), read in windows."""
 
 import logging
-import zipfile
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,15 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError, import_extra
-from pyramidseg.base.files import write_atomically
 from pyramidseg.images.decode import PIXEL_TYPES, ImageHeader
-from pyramidseg.images.file_checks import decoding_errors, import_rasterio
-from pyramidseg.images.label_rasters import LabelParts, mosaic_xml
-from pyramidseg.images.raster_scene import CACHE_BYTES
-from pyramidseg.images.scene import NODATA, Mask, Scene, SceneOptions
+from pyramidseg.images.file_checks import decoding_errors
+from pyramidseg.images.scene import Mask, Scene, SceneOptions
 
 logger = logging.getLogger(__name__)
 
 _AXES = {**dict.fromkeys(("y", "lat", "latitude"), "y"), **dict.fromkeys(("x", "lon", "longitude"), "x")}
 _AXES |= dict.fromkeys(("c", "band", "bands", "channel"), "c")
 """Rows, columns and channels by the names of axes."""
-
-_CHUNK_PX = 1024
 
 
 class ZarrScene(Scene):
@@ -92,27 +85,3 @@ class ZarrScene(Scene):
             raise ConfigError(f"{self.path}: has several arrays; choose one: {known}")
         array, names = self._choose(zarr, found[paths[options.level or 0]], options)
         return array, [axis["name"] for axis in scales[0]["axes"]] if scales and "axes" in scales[0] else names
-
-
-def write_label_zarr(path: Path, parts: LabelParts, size: tuple[int, int], attributes: Mapping[str, Any]) -> None:
-    """Write labels as a Zarr array (version 3) in a ZIP file, each chunk once; equal labels give equal bytes."""
-    zarr = import_extra("zarr", extra="zarr", purpose="writing Zarr")
-    rasterio, (height, width) = import_rasterio("reading labels"), size
-
-    def write(part: Path) -> None:
-        options: dict[str, Any] = {"dtype": "uint8", "fill_value": NODATA, "dimension_names": ("y", "x")}
-        options |= {"shape": (height, width), "chunks": (_CHUNK_PX, _CHUNK_PX), "attributes": dict(attributes)}
-        array = zarr.create_array(store := part.with_name("labels.zarr"), **options)
-        source = part.with_name("parts.vrt")
-        source.write_text(mosaic_xml(parts, size))
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(source) as mosaic:
-            for top, left in product(range(0, height, _CHUNK_PX), range(0, width, _CHUNK_PX)):
-                rows, columns = slice(top, min(top + _CHUNK_PX, height)), slice(left, min(left + _CHUNK_PX, width))
-                window = rasterio.windows.Window.from_slices(rows, columns)
-                array[rows, columns] = mosaic.read(1, window=window)
-        with zipfile.ZipFile(part, "w") as archive:
-            archive.comment = b"pyramidseg"
-            for file in sorted(file for file in store.rglob("*") if file.is_file()):
-                archive.writestr(zipfile.ZipInfo(file.relative_to(store).as_posix()), file.read_bytes())
-
-    write_atomically(path, write)

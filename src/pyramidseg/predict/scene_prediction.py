@@ -31,9 +31,8 @@ from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.images.decode import check_channels
 from pyramidseg.images.georeference import Georeference, encode_geotiff
-from pyramidseg.images.label_rasters import LabelPart, write_label_raster
+from pyramidseg.images.label_rasters import LabelPart, write_label_raster, write_label_zarr
 from pyramidseg.images.scene import NODATA, Scene
-from pyramidseg.images.zarr_scene import write_label_zarr
 from pyramidseg.predict.input_images import check_image
 from pyramidseg.predict.outputs.ownership import SIGNATURE
 from pyramidseg.predict.outputs.polygon_layers import PolygonLayer, PolygonOptions
