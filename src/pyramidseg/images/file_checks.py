@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 import cv2
 import PIL
+from PIL.PngImagePlugin import PngImageFile
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import PyramidSegError, import_extra
@@ -23,6 +25,12 @@ MAX_PIXELS = 250_000_000
 PADDED_PX, MAX_PADDED_PIXELS = 32, 2**28
 """The limit also holds for sides rounded up to the coarsest stride, as models pad them: 1 x 250 million pixels would
 become 8 billion."""
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG specification, 11.2.2)
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of each pass of an interlaced file: first column and row, and the distance of columns and rows (8.2)."""
+
+_CHUNK_BYTES = 2**20
 
 
 @contextmanager
@@ -90,6 +98,47 @@ def size_bytes(file: IO[bytes]) -> int:
     size = file.seek(0, os.SEEK_END)
     file.seek(position)
     return size
+
+
+def check_all_rows(image: PngImageFile, file: IO[bytes]) -> None:
+    """Refuse a decoded PNG file whose compressed pixels end before the last row.
+
+    A writer that was stopped can leave a stream that is closed correctly and has too few rows. No decoder reports that:
+    the missing rows are 0, which in a mask is a class. Bytes are counted only if the last row is 0, or the file is
+    interlaced.
+
+    Raises:
+        ValueError: states how many bytes of pixels are missing.
+    """
+    file.seek(0)
+    header = file.read(29)
+    bits, color, interlaced = header[24], header[25], bool(header[28])
+    width, height = image.size
+    if not interlaced and image.crop((0, height - 1, width, height)).tobytes().strip(b"\0"):
+        return
+    needed = 0  # bytes of all rows, each with the byte of its filter
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        needed += rows * (1 + (columns * bits * _PNG_CHANNELS[color] + 7) // 8) if columns > 0 else 0
+    stream, found = zlib.decompressobj(), 0
+    for data in _pixel_chunks(file):
+        while data and found < needed:
+            found += len(stream.decompress(data, _CHUNK_BYTES))
+            data = stream.unconsumed_tail
+    if found < needed:
+        raise ValueError(f"its pixels end early: {found} of {needed} bytes")
+
+
+def _pixel_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """The contents of the chunks of pixels (IDAT)."""
+    file.seek(8)
+    while len(start := file.read(8)) == 8:
+        length, name = int.from_bytes(start[:4], "big"), start[4:]
+        if name == b"IDAT":
+            yield file.read(length)
+            file.seek(4, 1)  # the checksum
+        else:
+            file.seek(length + 4, 1)
 
 
 def import_rasterio(purpose: str) -> Any:

@@ -33,13 +33,13 @@ from pyramidseg.base.errors import import_extra
 from pyramidseg.base.safe_paths import open_regular
 from pyramidseg.base.text_files import LFS_DETAIL, LFS_POINTER
 from pyramidseg.images.file_checks import (
+    check_all_rows,
     check_pixel_count,
     decoding_errors,
     several_pages,
     silence_decoders,
     size_bytes,
 )
-from pyramidseg.images.png_rows import check_all_rows
 from pyramidseg.images.scene_windows import window_at
 from pyramidseg.images.tiff import TIFF_SIGNATURES, TiffHeader, decode_tiff, is_further_page, raw_tags, read_tiff_header
 
@@ -163,7 +163,7 @@ class OpenImage:
         if isinstance(self.image, TiffImagePlugin.TiffImageFile):
             return "JPEG-compressed TIFF" if "jpeg" in str(self.image.info.get("compression")) else ""
         if isinstance(self.image, WebPImagePlugin.WebPImageFile):
-            return "lossy WebP" if b"VP8 " in _webp_chunks(self.file) else ""
+            return "lossy WebP" if b"VP8 " in _webp_chunks(self._first_bytes()) else ""
         if isinstance(self.image, Jpeg2KImagePlugin.Jpeg2KImageFile):
             start = self._codestream  # marker COD (A.6.1): the wavelet 9-7 is not reversible
             return "" if start[start.index(b"\xff\x52") + 13] else "lossy JPEG 2000"
@@ -172,11 +172,16 @@ class OpenImage:
     @cached_property
     def _codestream(self) -> bytes:
         """The first bytes of a JPEG 2000 codestream."""
+        start = self._first_bytes(2**16)
+        return start[start.index(b"\xff\x4f\xff\x51") :]
+
+    def _first_bytes(self, most: int = -1) -> bytes:
+        """The beginning of the file, or all of it; its position is kept."""
         position = self.file.tell()
         self.file.seek(0)
-        start = self.file.read(2**16)
+        start = self.file.read(most)
         self.file.seek(position)
-        return start[start.index(b"\xff\x4f\xff\x51") :]
+        return start
 
     def load(self) -> None:
         """Decode the pixels of `image`.
@@ -296,15 +301,11 @@ def _has_several_pages(image: ImageFile) -> bool:
     return further
 
 
-def _webp_chunks(file: IO[bytes]) -> set[bytes]:
-    """The names of a WebP file's chunks: `VP8 ` holds lossy pixels and `VP8L` exact ones. The file position is kept."""
-    names: set[bytes] = set()
-    before, offset = file.tell(), 12  # after RIFF, the length and WEBP
-    file.seek(offset)
-    while len(start := file.read(8)) == 8:
-        names.add(start[:4])
-        length = int.from_bytes(start[4:], "little")
+def _webp_chunks(content: bytes) -> set[bytes]:
+    """The names of a WebP file's chunks: `VP8 ` holds lossy pixels and `VP8L` exact ones."""
+    names, offset = set[bytes](), 12  # after RIFF, the length and WEBP
+    while offset + 8 <= len(content):
+        names.add(content[offset : offset + 4])
+        length = int.from_bytes(content[offset + 4 : offset + 8], "little")
         offset += 8 + length + length % 2
-        file.seek(offset)
-    file.seek(before)
     return names
