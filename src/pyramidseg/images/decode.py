@@ -187,7 +187,10 @@ def check_channels(path: Path, header: ImageHeader, channels: Channels) -> None:
 
 def _header(file: OpenImage) -> ImageHeader:
     (channels, dtype, alpha, color), tiff = _pixel_kind(file), file.tiff
-    nodata, on_map = (False, False) if tiff is None else (_may_have_nodata(tiff), tiff.georeferenced)
+    on_map = tiff is not None and tiff.georeferenced
+    nodata = tiff is not None and (
+        tiff.nodata_value is not None or tiff.dtype.startswith("float") or (on_map and tiff.alpha)
+    )
     return ImageHeader(*file.size, channels, dtype, alpha, color, nodata, file.orientation, on_map)
 
 
@@ -212,11 +215,6 @@ def _pixel_kind(file: OpenImage) -> tuple[int, str, bool, bool]:
     deep = "uint16" if mode.startswith("I;16") or _is_deep(file) else "uint8"
     dtype = "int16" if signed else "float32" if mode == "F" else deep
     return (1 if signed or mode in _GREY else 3) + alpha, dtype, alpha, mode in _COLOR
-
-
-def _may_have_nodata(tiff: TiffHeader) -> bool:
-    """See `read_masked_image`."""
-    return tiff.nodata_value is not None or tiff.dtype.startswith("float") or (tiff.georeferenced and tiff.alpha)
 
 
 def _is_deep(file: OpenImage) -> bool:

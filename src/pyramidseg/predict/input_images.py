@@ -50,7 +50,21 @@ def image_array(source: object, name: str) -> Image:
     Raises:
         DataError: of another kind or shape.
     """
-    array = _array(source, name)
+    if isinstance(source, PillowImage.Image):
+        turned = ImageOps.exif_transpose(source)
+        array: Image = np.array(turned.convert(decoded_mode(turned)))
+    elif isinstance(source, Tensor):
+        tensor = source.detach().cpu()
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        tensor = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
+        array = (tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor).numpy()
+    elif isinstance(source, np.ndarray):
+        array = source.astype(source.dtype.newbyteorder("="), copy=False)  # torch accepts only native byte order
+    else:
+        raise DataError(
+            f"{name}: of type {type(source).__name__}, but a path, the bytes of a file, an array (H, W, C), a tensor "
+            "(C, H, W) or an image of PIL is needed"
+        )
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.size == 0:
@@ -59,24 +73,6 @@ def image_array(source: object, name: str) -> Image:
             "of a batch one by one"
         )
     return array
-
-
-def _array(source: object, name: str) -> Image:
-    """(H, W), (H, W, C) or other shapes, of any type."""
-    if isinstance(source, PillowImage.Image):
-        turned = ImageOps.exif_transpose(source)
-        return np.array(turned.convert(decoded_mode(turned)))
-    if isinstance(source, Tensor):
-        tensor = source.detach().cpu()
-        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-        tensor = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
-        return (tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor).numpy()
-    if isinstance(source, np.ndarray):
-        return source.astype(source.dtype.newbyteorder("="), copy=False)  # torch accepts only native byte order
-    raise DataError(
-        f"{name}: of type {type(source).__name__}, but a path, the bytes of a file, an array (H, W, C), a tensor "
-        "(C, H, W) or an image of PIL is needed"
-    )
 
 
 def check_image(image: Image, name: str) -> Image:

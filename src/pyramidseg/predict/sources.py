@@ -95,7 +95,11 @@ def images_of(name: str, *, outside: str | Path, skipped: list[Path]) -> Iterato
         skipped += sorted({*images} - {*read})
         images = read
     if not images:
-        raise DataError(_no_images_message(name, path, skipped))
+        reason = "no file matches this pattern" if glob.has_magic(name) else "no such file or folder"
+        if path.is_dir():
+            unread = f", only files of types that are not read: {count_extensions(skipped)}" if skipped else ""
+            reason = f"no images in this folder or its subfolders{unread}"
+        raise DataError(f"{name}: {reason}")
     for image in images:
         yield Source(str(image), image.relative_to(base).with_suffix("").as_posix())
 
@@ -114,15 +118,6 @@ def _matches(pattern: str) -> Iterator[Path]:
 def _is_within(path: Path, folder: Path) -> bool:
     """Whether a path is below a folder, and not the folder itself."""
     return folder.resolve() in path.resolve().parents
-
-
-def _no_images_message(name: str, path: Path, skipped: list[Path]) -> str:
-    if path.is_dir():
-        found = f", only files of types that are not read: {count_extensions(skipped)}" if skipped else ""
-        return f"{name}: no images in this folder or its subfolders{found}"
-    if glob.has_magic(name):
-        return f"{name}: no file matches this pattern"
-    return f"{name}: no such file or folder"
 
 
 def _listed(name: str, *, outside: str) -> Iterator[Source] | None:
@@ -234,8 +229,9 @@ def _remote_sources(url: str, outside: str) -> Iterator[Source]:
         return
     fixed = url.partition("*")[0].rpartition("/")[0] if "*" in url else url.rstrip("/")
     files = [file for file in list_remote(url) if is_image_name(file.url.rpartition("/")[2])]
-    if f"{outside.rstrip('/')}/".startswith(f"{fixed}/"):
-        files = [file for file in files if not file.url.startswith(f"{outside.rstrip('/')}/")]
+    own = f"{outside.rstrip('/')}/"
+    if own.startswith(f"{fixed}/"):
+        files = [file for file in files if not file.url.startswith(own)]
     if not files:
         raise DataError(f"{url}: no images there")
     for file in files:
