@@ -12,7 +12,7 @@ from pyramidseg.base.errors import DataError, MissingExtra
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.images.nodata import MaskedImage, find_nodata
 from pyramidseg.images.open_image import OpenImage, apply_orientation, open_image
-from pyramidseg.images.tiff import TiffHeader, unsupported_dtype
+from pyramidseg.images.tiff import unsupported_dtype
 
 _GREY = ("L", "1", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _COLOR = ("RGB", "RGBX", "P", "CMYK", "YCbCr", "RGBA", "RGBa", "PA")

@@ -15,7 +15,6 @@ from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
-from pyramidseg.images.georeference import read_georeference
 from pyramidseg.images.open_scene import check_options, is_scene, needs_windows
 from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
@@ -209,6 +208,7 @@ def predict_jobs(
                 batch_size=batch_size,
                 confidence=_needs("confidence", outputs),
                 probabilities=_needs("probabilities", outputs),
+                georeference=any(writer.uses_georeference for writer in outputs.values()),
             )
         ) as results,
         closing(
@@ -310,12 +310,9 @@ def _savable(result: PredictionResult, job: Job, writers: Mapping[str, Writer], 
     for name, writer in writers.items():
         if folder.is_too_long(job.source.stem + writer.suffix):
             raise DataError(f"{path}: the file system takes no name as long as that of its {name}; rename the image")
-    if not any(writer.uses_georeference for writer in writers.values()):
-        return result.found
-    georeference = read_georeference(path)
-    if georeference is None and _needs("georeference", writers):
+    if result.georeference is None and _needs("georeference", writers):
         raise DataError(f"{path}: has no georeference, so it cannot be saved as a GeoTIFF; leave geotiff out of --save")
-    return replace(result.found, georeference=georeference)
+    return replace(result.found, georeference=result.georeference)
 
 
 def _needs(attribute: str, writers: Mapping[str, Writer]) -> bool:

@@ -53,6 +53,7 @@ class PredictionResult:
         image: (H, W, C), as the model received it.
         error: the image cannot be read, needs more memory than there is, or gives logits that are not finite.
         tiles: how the image was divided; None if it was predicted whole.
+        georeference: of a file, if it was requested or compared with the training images.
     """
 
     source: ImageLike
@@ -60,6 +61,7 @@ class PredictionResult:
     segmentation: Segmentation | None = None
     tiles: Tiles | None = None
     error: DataError | None = None
+    georeference: Georeference | None = None
 
     @property
     def found(self) -> Segmentation:
@@ -146,7 +148,13 @@ class Predictor:
                 yield result.found
 
     def predict_results(
-        self, images: Iterable[ImageLike], *, batch_size: int = 4, confidence: bool = False, probabilities: bool = False
+        self,
+        images: Iterable[ImageLike],
+        *,
+        batch_size: int = 4,
+        confidence: bool = False,
+        probabilities: bool = False,
+        georeference: bool = False,
     ) -> Generator[PredictionResult, None, None]:
         """As `predict_many`, but yields an image that cannot be read as a result with its `error`, and goes on.
 
@@ -164,9 +172,9 @@ class Predictor:
             raise DataError(
                 f"{image_name(images)}: a single image where a list of images is needed; pass a list, or use predict"
             )
-        options = OutputOptions(confidence, probabilities)
+        options, load = OutputOptions(confidence, probabilities), partial(self.load, georeference=georeference)
         with closing(
-            decode_ahead(self.load, images, pixels=pixels_of_source, threads=stage_threads(), ahead=2 * batch_size)
+            decode_ahead(load, images, pixels=pixels_of_source, threads=stage_threads(), ahead=2 * batch_size)
         ) as loaded:
             batches = batch_by_key(loaded, key=batch_key, pixels=result_pixels, batch_size=batch_size)
             with closing(
@@ -183,14 +191,16 @@ class Predictor:
 
     # The steps of `predict_results`, for a caller with a queue of its own, such as the server.
 
-    def load(self, source: ImageLike) -> PredictionResult:
+    def load(self, source: ImageLike, *, georeference: bool = False) -> PredictionResult:
         """The image as the model takes it, or the error that it cannot be read with."""
         try:
             image = load_image(source, channels=self.channels)
             self.check_range(image, image_name(source))
-            if self.resolution_m and isinstance(source, (str, Path)) and find_spec("rasterio"):
-                self.check_resolution(source, read_georeference(Path(source)), *image.shape[:2])
-            return PredictionResult(source, image)
+            place = None
+            if isinstance(source, (str, Path)) and (georeference or (self.resolution_m and find_spec("rasterio"))):
+                place = read_georeference(Path(source))
+                self.check_resolution(source, place, *image.shape[:2])
+            return PredictionResult(source, image, georeference=place)
         except DataError as error:
             return PredictionResult(source, error=error)
         except MissingExtra as error:  # HEIC, for instance: the other images need no extra
