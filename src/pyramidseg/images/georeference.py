@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.images.file_checks import decoding_errors, import_rasterio
+from pyramidseg.images.file_checks import import_rasterio
 from pyramidseg.images.open_image import apply_orientation, open_image
-from pyramidseg.images.scene_windows import window_at
 
 WGS84 = "EPSG:4326"
 _URN = "urn:ogc:def:crs:"
@@ -82,17 +81,15 @@ def read_georeference(path: Path, content: bytes | None = None) -> Georeference 
     """
     with open_image(path, content, header_only=True) as image:
         header = image.tiff_tags
-    if header is None or not header.georeferenced:
-        return None
-    rasterio = import_rasterio(f"{path}: its georeference")
-    # GDAL would otherwise list the whole folder for every file.
-    alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
-    if content is None and (window := window_at(path)):
-        content = window.encode(pixels=False)
-    source = path if content is None else io.BytesIO(content)
-    with decoding_errors(path), alone, rasterio.open(source, driver="GTiff") as file:
-        crs = file.crs.to_wkt() if file.crs else ""
-        found = Georeference(crs, tuple(file.transform)[:6], header.orientation)
+        if header is None or not header.georeferenced:
+            return None
+        rasterio = import_rasterio(f"{path}: its georeference")
+        image.file.seek(0)
+        source = image.file if isinstance(image.file, io.BytesIO) else path
+        # GDAL would otherwise list the whole folder for every file.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(source, driver="GTiff") as file:
+            crs = file.crs.to_wkt() if file.crs else ""
+            found = Georeference(crs, tuple(file.transform)[:6], header.orientation)
     a, b, _, d, e, _ = found.transform
     if (
         not np.isfinite(found.transform).all()
