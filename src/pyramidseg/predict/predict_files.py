@@ -241,8 +241,8 @@ def _local_paths(
         not_fetched: gets an error for each path where there is no copy.
     """
 
-    def fetched(numbered: tuple[int, Job]) -> Path:
-        number, (source, *_) = numbered
+    def fetched(number: int) -> Path:
+        source = jobs[number].source
         begin(jobs[number])
         if not is_url(source.location):
             return source.path
@@ -253,9 +253,7 @@ def _local_paths(
             not_fetched[copy] = str(error)
             return copy
 
-    copies = map_in_order(fetched, enumerate(jobs), threads=FETCH_THREADS, ahead=ahead, name="fetch")
-    with closing(copies):
-        yield from copies
+    return map_in_order(fetched, range(len(jobs)), threads=FETCH_THREADS, ahead=ahead, name="fetch")
 
 
 def _write(
