@@ -68,8 +68,7 @@ class WantedOutputs(NamedTuple):
                 for name in self.suffixes
             )
             and all(
-                (old | entry.get(field, given)).items() >= given.items()
-                for field, (given, old) in self.options.items()
+                (old | entry.get(field, given)).items() >= given.items() for field, (given, old) in self.options.items()
             )
         )
 
