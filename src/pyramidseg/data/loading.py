@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,11 +75,25 @@ class Batch:
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.keys)
 
 
-class SampleDataset(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError]):
+class SampleDataset(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError], ABC):
     """By `SampleKey`: image (H, W, C), labels and the key; or the error, returned as a value."""
+
+    seed: int
 
     def preload(self) -> None:
         """Decode what is cached in memory; by default nothing."""
+
+    @abstractmethod
+    def augmented(self, index: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        """Image (H, W, C) and labels of one sample; `index` as in `SampleKey`."""
+
+    def __getitem__(self, key: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
+        rng = np.random.default_rng(position_seed("augmentation", self.seed, *key))
+        try:
+            return *self.augmented(key[1], rng), key
+        except PyramidSegError as error:
+            # Returned as a value: raised in a worker, it would reach the user as a page of traceback.
+            return error
 
 
 class TrainingSamples(SampleDataset):
@@ -87,10 +102,7 @@ class TrainingSamples(SampleDataset):
     def __init__(
         self, pairs: FilePairs, *, augmentation: Augmentation, seed: int, unlabeled: FilePairs | None = None
     ) -> None:
-        self.pairs = pairs
-        self.augmentation = augmentation
-        self.seed = seed
-        self.unlabeled = unlabeled
+        self.pairs, self.augmentation, self.seed, self.unlabeled = pairs, augmentation, seed, unlabeled
 
     def preload(self) -> None:
         """Decode the pairs if they are cached in memory.
@@ -100,17 +112,11 @@ class TrainingSamples(SampleDataset):
         """
         self.pairs.preload()
 
-    def __getitem__(self, key: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
-        epoch, index = key
-        rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
-        try:
-            if index < 0 and self.unlabeled is not None:
-                return *self.augmentation.two_views(*self.unlabeled[-1 - index], rng), key
-            image, labels = self.pairs[index]
-            return *self.augmentation(image, labels, rng, other=lambda draw: self.pairs[draw % len(self.pairs)]), key
-        except PyramidSegError as error:
-            # Returned as a value: raised in a worker, it would reach the user as a page of traceback.
-            return error
+    def augmented(self, index: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        """A crop of a pair; of an unlabelled image two views of a crop."""
+        if index < 0 and self.unlabeled is not None:
+            return self.augmentation.two_views(*self.unlabeled[-1 - index], rng)
+        return self.augmentation(*self.pairs[index], rng, other=lambda draw: self.pairs[draw % len(self.pairs)])
 
 
 class TrainingLoader:
@@ -203,21 +209,18 @@ def _received(file: Path) -> SampleDataset:
     return samples
 
 
+@dataclass
 class _BatchSampler:
     """Yields the keys of each micro-batch. It runs in the main process, so workers have no state."""
 
-    def __init__(self, plan: EpochPlan, rank: int) -> None:
-        self.plan = plan
-        self.rank = rank
-        self.epoch = 0
-        self.start = 0
+    plan: EpochPlan
+    rank: int
+    epoch: int = 0
+    start: int = 0
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in range(self.start, self.plan.steps):
             yield from self.plan.keys(self.epoch, step, self.rank)
-
-    def __len__(self) -> int:
-        return (self.plan.steps - self.start) * self.plan.parts
 
 
 def collate(samples: Sequence[tuple[Any, Any, SampleKey] | PyramidSegError]) -> Batch | PyramidSegError:

@@ -8,9 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.config import Config
-from pyramidseg.base.errors import PyramidSegError
-from pyramidseg.base.seeds import position_seed
-from pyramidseg.data.epoch_plan import SampleKey
 from pyramidseg.data.loading import SampleDataset
 from pyramidseg.data.transforms import jitter_color, resize
 from pyramidseg.images.decode import read_image
@@ -34,21 +31,15 @@ class ClassificationSamples(SampleDataset):
         self.data = config.data
         self.seed = config.train.seed
 
-    def __getitem__(self, position: SampleKey) -> tuple[Any, Any, SampleKey] | PyramidSegError:
-        epoch, index = position
-        entry = self.images[index]
-        try:
-            image = read_image(entry.image, channels=self.channels)
-        except PyramidSegError as error:
-            # Returned, because an exception in a worker would arrive with its whole traceback as text.
-            return error
-        rng = np.random.default_rng(position_seed("augmentation", self.seed, epoch, index))
+    def augmented(self, index: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        """A random crop and its class."""
+        image = read_image(self.images[index].image, channels=self.channels)
         image = random_resized_crop(image, self.data.crop, rng)
         if rng.random() < self.data.flip:
             image = image[:, ::-1]
         if color := self.data.color:
             image = jitter_color(image, *rng.uniform(1 - color, 1 + color, size=3))
-        return np.ascontiguousarray(image), np.int64(entry.label), position
+        return np.ascontiguousarray(image), np.int64(self.images[index].label)
 
 
 def random_resized_crop(image: NDArray[Any], crop: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
