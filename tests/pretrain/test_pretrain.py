@@ -262,7 +262,7 @@ class TestImageFolders:
         data = open_image_folders(write_images(tmp_path / "all", 10), val_share=0.2)
         assert data.classes == ("blue", "green", "red")
         for label in range(3):
-            counts = [sum(entry.label == label for entry in data.splits[split]) for split in ("train", "val")]
+            counts = [sum(data.label(entry) == label for entry in data.splits[split]) for split in ("train", "val")]
             assert counts == [8, 2]
         assert "no val folder: 6 images" in data.notes[0]
 

@@ -1,6 +1,5 @@
 """Training samples of image classification: an augmented crop of an image, and its class."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -11,7 +10,7 @@ from pyramidseg.base.config import Config
 from pyramidseg.data.loading import SampleDataset
 from pyramidseg.data.transforms import jitter_color, resize
 from pyramidseg.images.decode import read_image
-from pyramidseg.pretrain.image_folders import LabelledImage
+from pyramidseg.pretrain.image_folders import ImageFolders
 
 AREA = (0.25, 1.0)
 ASPECT = (3 / 4, 4 / 3)
@@ -23,23 +22,20 @@ MARGIN = 8 / 7
 
 
 class ClassificationSamples(SampleDataset):
-    """Augmented crops, by sample key."""
+    """Augmented crops of the training images, by sample key."""
 
-    def __init__(self, images: Sequence[LabelledImage], config: Config) -> None:
-        self.images = images
-        self.channels = config.model.in_channels
-        self.data = config.data
-        self.seed = config.train.seed
+    def __init__(self, folders: ImageFolders, config: Config) -> None:
+        self.folders, self.config, self.seed = folders, config, config.train.seed
 
     def augmented(self, index: int, rng: np.random.Generator) -> tuple[Any, Any]:
         """A random crop and its class."""
-        image = read_image(self.images[index].image, channels=self.channels)
-        image = random_resized_crop(image, self.data.crop, rng)
-        if rng.random() < self.data.flip:
+        record, data = self.folders.splits["train"][index], self.config.data
+        image = random_resized_crop(read_image(record.image, channels=self.config.model.in_channels), data.crop, rng)
+        if rng.random() < data.flip:
             image = image[:, ::-1]
-        if color := self.data.color:
-            image = jitter_color(image, *rng.uniform(1 - color, 1 + color, size=3))
-        return np.ascontiguousarray(image), np.int64(self.images[index].label)
+        if data.color:
+            image = jitter_color(image, *rng.uniform(1 - data.color, 1 + data.color, size=3))
+        return np.ascontiguousarray(image), np.int64(self.folders.label(record))
 
 
 def random_resized_crop(image: NDArray[Any], crop: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:

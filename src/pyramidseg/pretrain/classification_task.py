@@ -32,7 +32,7 @@ from pyramidseg.images.decode import read_image
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import check_encoder
 from pyramidseg.pretrain.classification_loading import ClassificationSamples, center_crop
-from pyramidseg.pretrain.image_folders import ImageFolders, LabelledImage, check_images, open_image_folders
+from pyramidseg.pretrain.image_folders import ImageFolders, check_images, open_image_folders
 from pyramidseg.report.figures import training_curves
 from pyramidseg.report.page import PageFigure, render_page, svg_uri
 from pyramidseg.training.accelerator import Accelerator
@@ -171,17 +171,18 @@ class ClassificationTask(Task):
         more = "" if channels == 3 else f" model.in_channels={channels}"
         logger.info(f"for segmentation: --encoder {self.model.name} --encoder-weights {run.best}{more}")
 
-    def _batches(self, images: Sequence[LabelledImage], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, records: Sequence[Record], size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) crops and (B,) labels."""
 
-        def read(entry: LabelledImage) -> np.ndarray[Any, Any]:
-            return center_crop(read_image(entry.image, channels=self.config.model.in_channels), self.config.data.crop)
+        def read(record: Record) -> np.ndarray[Any, Any]:
+            return center_crop(read_image(record.image, channels=self.config.model.in_channels), self.config.data.crop)
 
-        crops = map_in_threads(read, images)
-        batches = [images[start : start + size] for start in range(0, len(images), size)]
+        crops = map_in_threads(read, records)
+        batches = [records[start : start + size] for start in range(0, len(records), size)]
         for batch in track(batches, total=len(batches), task="scoring"):
             stacked = np.stack(list(itertools.islice(crops, len(batch))))
-            yield torch.from_numpy(stacked).permute(0, 3, 1, 2), torch.tensor([entry.label for entry in batch])
+            labels = torch.tensor([self.data.label(record) for record in batch])
+            yield torch.from_numpy(stacked).permute(0, 3, 1, 2), labels
 
 
 def prepare_classification(config: Config, folder: Path, initial: InitialWeights | None = None) -> ClassificationTask:
@@ -226,7 +227,7 @@ def prepare_classification(config: Config, folder: Path, initial: InitialWeights
         accelerator=accelerator,
         model=model,
         train_module=model,
-        samples=ClassificationSamples(data.splits["train"], config),
+        samples=ClassificationSamples(data, config),
         plan=plan,
         fingerprint=data.fingerprint(),
         initial_weights=InitialWeights.of(model),
@@ -277,8 +278,7 @@ def _prepare_images(folder: Path, config: Config) -> tuple[ImageFolders, Normali
         logger.info(f"  {name}: {len(images)} images")
     if not uses_dataset_statistics(config.data.normalization, dtypes=(dtype,), channels=channels, pretrained=False):
         return data, None
-    records = [Record(entry.id, entry.image) for entry in data.splits["train"]]
-    return data, measure_normalization(records, channels=channels)
+    return data, measure_normalization(data.splits["train"], channels=channels)
 
 
 def _share(counts: Tensor, which: int) -> float:

@@ -2,12 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
 from pyramidseg.formats.paired import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.formats.splitting import draw_key
@@ -23,38 +25,29 @@ MASK_FOLDER_NAMES = {*MASK_FOLDERS, "segmentationclass", "segmentationobject", "
 
 
 @dataclass(frozen=True)
-class LabelledImage:
-    """An image and its class.
-
-    Attributes:
-        id: path relative to the split's folder.
-        label: index of the class.
-    """
-
-    id: str
-    image: Path
-    label: int
-
-
-@dataclass(frozen=True)
 class ImageFolders:
     """Images by split, and the class names in alphabetical order.
 
     Attributes:
+        splits: records, whose ids are `CLASS/FILE`.
         notes: everything that was inferred.
     """
 
     source: str
     classes: tuple[str, ...]
-    splits: dict[str, tuple[LabelledImage, ...]]
+    splits: dict[str, tuple[Record, ...]]
     notes: tuple[str, ...] = ()
+
+    def label(self, record: Record) -> int:
+        """The index of a record's class."""
+        return self.classes.index(record.id.partition("/")[0])
 
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of names, classes and file sizes."""
         digest = hashlib.sha256()
-        for split, images in sorted(self.splits.items()):
-            for entry in images:
-                digest.update(repr((split, entry.id, entry.label, entry.image.stat().st_size)).encode())
+        for split, records in sorted(self.splits.items()):
+            for record in records:
+                digest.update(repr((split, record.id, self.label(record), record.image.stat().st_size)).encode())
         return digest.hexdigest()
 
 
@@ -75,7 +68,7 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     val = inside["val"] or (_child(folder, RARE_VAL_NAMES) if train else None)
     if val is not None and train is None:
         raise DataError(f"{folder}: has {val.name} but no train; put the training images into train/CLASS/")
-    by_class = _images_by_class(train or folder)
+    by_class = _records_by_class(train or folder)
     classes = tuple(by_class)
     _refuse_masks(train or folder, classes)
     if len(classes) < 2:
@@ -84,27 +77,27 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
             f"{len(classes)} ({', '.join(classes) or 'none'})"
         )
     if val is not None:
-        validation = _images_by_class(val)
+        validation = _records_by_class(val)
         unknown = sorted(set(validation) - set(classes))
         if unknown:
             raise DataError(
                 f"{val / unknown[0]}: the training split has no class {unknown[0]!r}; add train/{unknown[0]}, or "
                 "remove the folder"
             )
-        splits = {"train": _flat(by_class, classes), "val": _flat(validation, classes)}
+        splits = {"train": tuple(chain(*by_class.values())), "val": tuple(chain(*validation.values()))}
         return ImageFolders(str(folder), classes, splits)
     share = val_share or DEFAULT_VAL_SHARE
-    kept: dict[str, list[LabelledImage]] = {"train": [], "val": []}
-    for name in classes:
-        entries = sorted(_flat({name: by_class[name]}, classes), key=lambda entry: draw_key(entry.id))
-        count = min(max(1, round(share * len(entries))), len(entries) - 1)
-        kept["val"] += entries[:count]
-        kept["train"] += entries[count:]
+    kept: dict[str, list[Record]] = {"train": [], "val": []}
+    for records in by_class.values():
+        records = sorted(records, key=lambda record: draw_key(record.id))
+        count = min(max(1, round(share * len(records))), len(records) - 1)
+        kept["val"] += records[:count]
+        kept["train"] += records[count:]
     note = (
         f"no val folder: {len(kept['val'])} images ({share:.0%} of each class) are used for validation, chosen by a "
         "hash of their names (data.val_share)"
     )
-    splits = {split: tuple(sorted(entries, key=lambda entry: entry.id)) for split, entries in kept.items()}
+    splits = {split: tuple(sorted(records, key=lambda record: record.id)) for split, records in kept.items()}
     return ImageFolders(str(folder), classes, splits, (note,))
 
 
@@ -115,25 +108,25 @@ def check_images(data: ImageFolders, *, channels: int) -> str:
         DataError: some images cannot be used (the message names the first few and the total number), or they have
             several types.
     """
-    entries = [entry for images in data.splits.values() for entry in images]
+    records = [*chain(*data.splits.values())]
     defects: list[Defect] = []
     examples: dict[str, str] = {}
 
-    def check(entry: LabelledImage) -> str | tuple[Defect, ...]:
+    def check(record: Record) -> str | tuple[Defect, ...]:
         try:
-            header = read_header(entry.image)
-            check_channels(entry.image, header, channels)
+            header = read_header(record.image)
+            check_channels(record.image, header, channels)
         except DataError as error:
-            return as_defects(error, file=entry.image, otherwise=DefectKind.UNREADABLE_IMAGE)
+            return as_defects(error, file=record.image, otherwise=DefectKind.UNREADABLE_IMAGE)
         return header.dtype
 
-    checked = track(map_in_threads(check, entries), total=len(entries), task="checking images")
-    for entry, found in zip(entries, checked, strict=True):
+    checked = track(map_in_threads(check, records), total=len(records), task="checking images")
+    for record, found in zip(records, checked, strict=True):
         if isinstance(found, str):
-            examples.setdefault(found, entry.id)
+            examples.setdefault(found, record.id)
         else:
             defects += found
-    refuse_files(data.source, defects, total=len(entries))
+    refuse_files(data.source, defects, total=len(records))
     if len(examples) > 1:
         kinds = " and ".join(f"{dtype} ({example})" for dtype, example in sorted(examples.items()))
         raise DataError(f"{data.source}: {kinds} images cannot be mixed; convert them to one type")
@@ -152,29 +145,17 @@ def _refuse_masks(folder: Path, classes: tuple[str, ...]) -> None:
         )
 
 
-def _images_by_class(folder: Path) -> dict[str, list[Path]]:
-    """Images by class name, in alphabetical order.
+def _records_by_class(folder: Path) -> dict[str, list[Record]]:
+    """Records by class name, in alphabetical order.
 
     Raises:
         DataError: a class has no images.
     """
-    found = {
-        path.name: list_images(path)
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
-    empty = [name for name, images in found.items() if not images]
-    if empty:
-        raise DataError(f"{folder / empty[0]}: this class has no images; remove the folder, or add images")
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    found = {of.name: [Record(f"{of.name}/{image.name}", image) for image in list_images(of)] for of in folders}
+    if empty := next((name for name, records in found.items() if not records), None):
+        raise DataError(f"{folder / empty}: this class has no images; remove the folder, or add images")
     return found
-
-
-def _flat(by_class: dict[str, list[Path]], classes: tuple[str, ...]) -> tuple[LabelledImage, ...]:
-    return tuple(
-        LabelledImage(f"{name}/{image.name}", image, classes.index(name))
-        for name, images in by_class.items()
-        for image in images
-    )
 
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:
