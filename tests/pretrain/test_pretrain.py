@@ -23,9 +23,8 @@ from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder_weights import IMAGENET_MEAN, EncoderSource
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.pretrain import classification_task as classification
-from pyramidseg.pretrain.classification_loading import center_crop, random_resized_crop
 from pyramidseg.pretrain.classification_task import CLASSIFIER_SETTINGS, count_errors, prepare_classification
-from pyramidseg.pretrain.image_folders import open_image_folders
+from pyramidseg.pretrain.image_folders import center_crop, open_image_folders, random_resized_crop
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.loop import train
 from support import TINY_SETTINGS

@@ -31,8 +31,13 @@ from pyramidseg.data.records import Record
 from pyramidseg.images.decode import read_image
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import check_encoder
-from pyramidseg.pretrain.classification_loading import ClassificationSamples, center_crop
-from pyramidseg.pretrain.image_folders import ImageFolders, check_images, open_image_folders
+from pyramidseg.pretrain.image_folders import (
+    ClassificationSamples,
+    ImageFolders,
+    center_crop,
+    check_images,
+    open_image_folders,
+)
 from pyramidseg.report.figures import training_curves
 from pyramidseg.report.page import PageFigure, render_page, svg_uri
 from pyramidseg.training.accelerator import Accelerator
