@@ -2,7 +2,6 @@ import base64
 import math
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import OutputError
-from pyramidseg.data.records import Record
 from pyramidseg.evaluation.evaluation_report import write_report
 from pyramidseg.evaluation.example_images import make_example
 from pyramidseg.evaluation.metrics import ImageScore, Scores, compute_metrics
@@ -53,10 +51,7 @@ def written(tmp_path, *, names=("sky", "road"), title="A run", record_id="image 
     per_image = tuple(ImageScore(f"{record_id}{index}", index / 10, 0.5, 400) for index in range(4))
     scores = Scores(compute_metrics(confusion, classes, images=4), confusion, per_image, more.pop("loss", None))
     picture, labels = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), np.uint8)
-    examples = [
-        make_example(Record(entry.record_id, Path("x.png")), picture, labels, labels, classes, entry)
-        for entry in per_image
-    ]
+    examples = [make_example(picture, labels, labels, classes, entry) for entry in per_image]
     path = tmp_path / "report.html"
     write_report(path, title=title, scores=scores, classes=classes, examples=examples, **more)
     return path.read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 import base64
 import io
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.data.records import Record
 from pyramidseg.evaluation.example_images import MAX_WIDTH_PX, WRONG, make_example, select_examples
 from pyramidseg.evaluation.metrics import ImageScore
 from pyramidseg.images.thumbnails import to_rgb
 
 CLASSES = Classes(("a", "b"), ((255, 0, 0), (0, 0, 255)))
-RECORD = Record("image", Path("image.png"))
 SCORE = ImageScore("image", 0.5, 0.5, 1)
 
 
@@ -26,7 +23,7 @@ def opened(uri):
 
 def example_of(truth, labels, image=None):
     image = np.full((*truth.shape, 3), 90, np.uint8) if image is None else image
-    return make_example(RECORD, image, truth, labels, CLASSES, SCORE)
+    return make_example(image, truth, labels, CLASSES, SCORE)
 
 
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), max_size=20), st.integers(0, 8))

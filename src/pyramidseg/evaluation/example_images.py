@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, Classes
-from pyramidseg.data.records import Dataset, Record
+from pyramidseg.data.records import Dataset
 from pyramidseg.evaluation.metrics import ImageScore
 from pyramidseg.images.scene_windows import SceneWindow, read_overview, window_at
 from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
@@ -36,7 +36,6 @@ class Example:
         errors: the faded image with wrong pixels in vermilion and ignored ones in grey.
     """
 
-    record_id: str
     score: ImageScore
     total_pixels: int
     image: str
@@ -45,7 +44,7 @@ class Example:
     errors: str
 
 
-def select_examples(per_image: Sequence[ImageScore], count: int) -> tuple[ImageScore, ...]:
+def select_examples(per_image: Sequence[ImageScore], count: int = 6) -> tuple[ImageScore, ...]:
     """Select the worst and the best images by mIoU, half each, worst first; all images if there are at most `count`.
 
     Images without a labelled pixel have no score and are never selected.
@@ -58,12 +57,7 @@ def select_examples(per_image: Sequence[ImageScore], count: int) -> tuple[ImageS
 
 
 def make_example(
-    record: Record,
-    image: NDArray[Any],
-    truth: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    classes: Classes,
-    score: ImageScore,
+    image: NDArray[Any], truth: NDArray[np.uint8], labels: NDArray[np.uint8], classes: Classes, score: ImageScore
 ) -> Example:
     """Draw the pictures of one image (H, W, C) of any dtype, with true and predicted labels (H, W)."""
     picture = to_rgb(image)
@@ -74,7 +68,6 @@ def make_example(
         share = resize_to_thumbnail(mask.astype(np.float32), max_width_px=MAX_WIDTH_PX)[..., None]
         errors = errors * (1 - share) + np.array(color, np.float32) * share
     return Example(
-        record_id=record.id,
         score=score,
         total_pixels=truth.size,
         image=jpeg_uri(resize_to_thumbnail(picture, max_width_px=MAX_WIDTH_PX)),

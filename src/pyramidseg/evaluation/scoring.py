@@ -222,10 +222,9 @@ def draw_examples(
     channels: Channels,
     device: torch.device,
     tile_planner: TilePlanner | None = None,
-    count: int = 6,
 ) -> list[Example]:
     """The best and the worst images with truth, prediction and errors, for `write_report`; predicts them again."""
-    chosen = {entry.record_id: entry for entry in select_examples(scores.per_image, count)}
+    chosen = {entry.record_id: entry for entry in select_examples(scores.per_image)}
     examples = []
     for record in dataset.split(split):
         if record.id in chosen:
@@ -233,7 +232,7 @@ def draw_examples(
             batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
             labels = _predict_labels(predict_logits, batch, torch.from_numpy(truth)[None], tile_planner)[0]
             drawn = labels.to(torch.uint8).cpu().numpy()
-            examples.append(make_example(record, image, truth, drawn, dataset.classes, chosen[record.id]))
+            examples.append(make_example(image, truth, drawn, dataset.classes, chosen[record.id]))
     return examples
 
 
