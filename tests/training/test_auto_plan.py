@@ -21,6 +21,7 @@ from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.data.pairs import AUTO_SHARE
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.inspection import prepare_data
 from pyramidseg.model import encoder_weights, hub_weights
 from pyramidseg.model.bundle import read_description
 from pyramidseg.training import auto_plan, plan_facts
@@ -121,6 +122,14 @@ def test_scenes_have_a_top_and_every_choice_has_its_reason(scenes: Path) -> None
         r"expected end: \d\d:\d\d, in 1:00:12 \(an epoch takes 10 s, its validation and bundles 2 s\)",
         planned.notes[-1],
     )
+
+
+def test_the_dataset_is_opened_once(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    for module in (auto_plan, prepare_data):
+        monkeypatch.setattr(module, "open_dataset", lambda *given: (opened.append(given), open_dataset(*given))[1])
+    plan(scenes)
+    assert len(opened) == 1
 
 
 def test_the_printed_settings_give_the_plan_without_auto(scenes: Path) -> None:

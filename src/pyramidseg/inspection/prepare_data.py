@@ -51,15 +51,24 @@ class PreparedData:
 
 
 def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
-    """Open a dataset, check all images and masks of `train` and `val`, and measure the normalisation if it is needed.
+    """Open a dataset and `check_and_measure` it.
+
+    Raises:
+        DataError: the layout is ambiguous or unknown, or as `check_and_measure`.
+        ConfigError: the settings contradict the dataset.
+    """
+    return check_and_measure(open_dataset(source, config.data), config)
+
+
+def check_and_measure(dataset: Dataset, config: Config) -> PreparedData:
+    """Check all images and masks of `train` and `val`, and measure the normalisation if it is needed.
 
     Logs the recognised layout, everything that was inferred, the number of images, and the notes of the check.
 
     Raises:
-        DataError: the layout is ambiguous or unknown, a split is missing, or images or masks have defects.
+        DataError: a split is missing, or images or masks have defects.
         ConfigError: the settings contradict the dataset.
     """
-    dataset = open_dataset(source, config.data)
     logger.info(f"{dataset.source}: {dataset.layout}")
     for note in dataset.notes:
         logger.info(f"  {note}")

@@ -31,7 +31,7 @@ from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import DatasetSource
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_header
-from pyramidseg.inspection.prepare_data import prepare_data
+from pyramidseg.inspection.prepare_data import check_and_measure
 from pyramidseg.model.encoder_weights import has_weights
 from pyramidseg.predict.tiling import GRID_PX, round_up
 from pyramidseg.training.components import TrainingComponents, build_components, loading_workers
@@ -186,7 +186,7 @@ def prepare_automatically(
         (number, _), *others = Counter(header.channels - header.alpha for header in train).most_common()
         number = 3 if others and number == 1 else number
         config = load_config(None, {**given_settings(config), "model.in_channels": number})
-    facts = Facts(prepare_data(source, config), given, train, val)
+    facts = Facts(check_and_measure(opened, config), given, train, val)
     for name, rule in RULES.items():
         if (choice := (None, "") if name in given else rule(facts)) is not None:
             facts.choose(name, *choice)
