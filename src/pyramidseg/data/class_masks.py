@@ -137,7 +137,6 @@ class ClassMasks:
         return cls(tuple(sorted(ids.items())), tuple(sorted(ignored)), source, ignore_unlisted, resize, rest)
 
     def read(self, record: Record) -> NDArray[np.uint8]:
-        """See `MaskSource.read`."""
         values = self.values.read(record)
         labels = self._label_bytes(values) if values.dtype == np.uint8 else None
         if labels is None:

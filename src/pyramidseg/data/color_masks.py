@@ -36,18 +36,15 @@ class ColorValues:
 
     @property
     def ignored_values(self) -> tuple[int, ...]:
-        """See `ValueSource.ignored_values`."""
         return (HIDDEN,) if self.transparent == "ignore" else ()
 
     def read(self, record: Record) -> NDArray[np.uint32]:
-        """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
         values = read_colors(record.mask, lossy=self.tolerance > 0, transparent=self.transparent)
         return self._nearest_known(values) if self.tolerance and self.known else values
 
     def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
         texts = ["transparent pixels" if value == HIDDEN else f"#{value:06x}" for value in values]
         return ", ".join(texts) or "none"
 

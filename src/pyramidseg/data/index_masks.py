@@ -65,7 +65,6 @@ class IndexValues:
 
     @property
     def ignored_values(self) -> tuple[int, ...]:
-        """See `ValueSource.ignored_values`."""
         has_ignored = self.negative or self.nodata or self.transparent == "ignore"
         return (IGNORE, NODATA_VALUE) if has_ignored else (IGNORE,)
 
@@ -74,13 +73,11 @@ class IndexValues:
         return (*self.negative, *((np.nan, np.nan if own is None else own) if self.nodata else ()))
 
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
-        """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
         return read_mask_values(record.mask, self)
 
     def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
         values = set(values)
         indices, parts = values - {NODATA_VALUE}, []
         if NODATA_VALUE in values:
@@ -292,7 +289,6 @@ class ThresholdValues:
     ignored_values: ClassVar[tuple[int, ...]] = ()
 
     def read(self, record: Record) -> NDArray[np.unsignedinteger[Any]]:
-        """See `ValueSource.read`."""
         if record.mask is None:
             raise DataError(f"{record.image}: has no mask")
         if is_array_name(record.mask.name):
@@ -322,5 +318,4 @@ class ThresholdValues:
         raise DefectError(DefectKind.UNREADABLE_MASK, file.path, detail)
 
     def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
         return describe_ranges(values)

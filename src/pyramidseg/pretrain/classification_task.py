@@ -120,7 +120,6 @@ class ClassificationTask(Task):
         return loss, counts
 
     def training_columns(self, counts: Tensor) -> Columns:
-        """See `Task.training_columns`."""
         return {"train_error": _share(counts, WRONG), "train_top5_error": _share(counts, WRONG_TOP)}
 
     def validate(self, model: nn.Module, *, batch_size: int) -> Validation:
@@ -149,7 +148,6 @@ class ClassificationTask(Task):
         model.save(path, facts=metadata)
 
     def write_report(self, run: RunFolder, progress: TrainingProgress, notes: Sequence[str]) -> None:
-        """See `Task.write_report`."""
         if rank() > 0:
             return
         history, settings = progress.history, self.config.model_dump(mode="json")

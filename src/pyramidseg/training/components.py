@@ -47,12 +47,10 @@ class TrainingComponents:
 
     @property
     def config(self) -> Config:
-        """The resolved settings."""
         return self.task.config
 
     @property
     def model(self) -> nn.Module:
-        """The model that is trained."""
         return self.task.model
 
     @property

@@ -111,7 +111,6 @@ class SegmentationTask(Task):
         )
 
     def training_columns(self, counts: Tensor) -> Columns:
-        """See `Task.training_columns`."""
         dataset = self.data.dataset
         names = dataset.classes.names
         confusion, unlabelled = counts.cpu()[: len(names)], counts.cpu()[len(names) :]

@@ -112,7 +112,6 @@ class TensorBoard:
             self._writer.add_scalar(name, value, epoch)
 
     def close(self, *, finished: bool) -> None:
-        """See `Tracker`."""
         if self._writer:
             self._writer.close()
 
@@ -136,12 +135,10 @@ class MLflow:
             self._client.log_batch(self.id, params=params[start : start + 100])
 
     def log(self, values: Mapping[str, float], epoch: int) -> None:
-        """See `Tracker`."""
         now = int(time.time() * 1000)
         self._client.log_batch(self.id, metrics=[self._metric(*value, now, epoch) for value in values.items()])
 
     def close(self, *, finished: bool) -> None:
-        """See `Tracker`."""
         self._client.set_terminated(self.id, "FINISHED" if finished else "KILLED")
 
 
@@ -161,11 +158,9 @@ class WeightsAndBiases:
         self.id = self._run.id
 
     def log(self, values: Mapping[str, float], epoch: int) -> None:
-        """See `Tracker`."""
         self._run.log(dict(values), step=epoch)
 
     def close(self, *, finished: bool) -> None:
-        """See `Tracker`."""
         self._run.finish(exit_code=0 if finished else 1)
 
 
