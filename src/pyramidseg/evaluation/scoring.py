@@ -106,8 +106,7 @@ def score(
         matrices = torch.stack([_confusion(*item, size) for item in zip(batch.records, labels, truth, strict=True)])
         for record, matrix in zip(batch.records, matrices, strict=True):
             by_set[sets.get(set_name(record), 0)] += matrix
-        if on_image is not None:
-            for record, matrix in zip(batch.records, matrices, strict=True):
+            if on_image is not None:
                 on_image(record, matrix)
         per_image += [
             compute_image_score(record.id, matrix) for record, matrix in zip(batch.records, matrices.cpu(), strict=True)

@@ -63,11 +63,8 @@ Choice = tuple[Any, str] | None
 
 def _encoder(facts: Facts) -> Choice:
     model, small = facts.data.config.model, facts.on_cpu or facts.images < MANY_IMAGES
-    if (
-        model.weights != "random"
-        or model.encoder_weights not in ("imagenet", "none")
-        or model.encoder_depth is not None
-    ):
+    is_chosen = model.weights != "random" or model.encoder_depth is not None
+    if is_chosen or model.encoder_weights not in ("imagenet", "none"):
         return None
     here = (name for name in (SMALL_ENCODERS if small else LARGE_ENCODERS) if has_weights(name))
     if model.encoder_weights == "none" or (found := next(here, None)) is None:

@@ -312,12 +312,10 @@ def finish_epoch(
 
 
 def summarize(run: RunFolder, progress: TrainingProgress) -> Run:
-    """The finished run as Python sees it."""
-    row = progress.history[progress.best_epoch] if progress.history else {}
-    miou = row.get("val_miou")
-    return Run(
-        run.path, run.best, run.last, run.report, tuple(progress.history), float("nan") if miou is None else miou
-    )
+    """The finished run as Python sees it; the mIoU of a classifier is NaN."""
+    miou = progress.history[progress.best_epoch].get("val_miou")
+    miou = float("nan") if miou is None else miou
+    return Run(run.path, run.best, run.last, run.report, tuple(progress.history), miou)
 
 
 def _timed(items: Iterator[T], stop: StopRequest) -> Iterator[tuple[T, float]]:
