@@ -47,14 +47,10 @@ def run_identity(config: Config, saved: Path, data: str) -> Identity:
     Only settings that the `saved` config.yaml contains are hashed, so that a setting that was added to pyramidseg
     later, with its default value, does not prevent resuming.
     """
-    tree = config.model_dump(mode="json")
-    for name in MAY_CHANGE:
-        section, _, key = name.partition(".")
-        del tree[section][key]
     content = yaml.safe_load(saved.read_text(encoding="utf-8")) or {}
     in_file = {
-        section: {key: value for key, value in settings.items() if key in (content.get(section) or {})}
-        for section, settings in tree.items()
+        section: {key: settings[key] for key in content[section] or {} if f"{section}.{key}" not in MAY_CHANGE}
+        for section, settings in config.model_dump(mode="json").items()
         if section in content
     }
     return Identity(hashlib.sha256(json.dumps(in_file, sort_keys=True).encode()).hexdigest(), data)
@@ -70,18 +66,14 @@ class Checkpoints:
     def __init__(
         self, run: RunFolder, identity: Identity, config: Config, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._folder = run.checkpoints
-        self._identity = identity
-        self._steps = config.train.checkpoint_steps
-        self._seconds = 60 * config.train.checkpoint_minutes
-        self._now = now
+        self._folder, self._identity, self._config, self._now = run.checkpoints, identity, config.train, now
         self._saved_at = now()
 
     def is_due(self, steps_done: int) -> bool:
         """Whether a checkpoint is due after so many steps of the run."""
-        by_steps = self._steps and steps_done % self._steps == 0
-        by_time = self._seconds and self._now() - self._saved_at >= self._seconds
-        return bool(by_steps or by_time)
+        steps, seconds = self._config.checkpoint_steps, 60 * self._config.checkpoint_minutes
+        is_time = seconds > 0 and self._now() - self._saved_at >= seconds
+        return is_time or (steps > 0 and steps_done % steps == 0)
 
     def save(self, components: TrainingComponents, progress: TrainingProgress, counts: Tensor) -> None:
         """Write `step-N.safetensors`, then delete all but the last two; called on all processes, the first one writes.
