@@ -68,14 +68,7 @@ class ChannelSums:
         if self.dtype in RANGES:
             mean = self.total / self.count
             variance = (self.count * self.squares - self.total**2) / self.count**2
-        return ChannelStatistics(
-            dtype=self.dtype,
-            count=self.count,
-            mean=mean / unit,
-            deviation=variance**0.5 / unit,
-            low=float(self.low),
-            high=float(self.high),
-        )
+        return ChannelStatistics(self.dtype, self.count, mean / unit, variance**0.5 / unit, self.low, self.high)
 
 
 def channel_sums(values: NDArray[Any], nodata: NDArray[np.bool_] | None = None) -> list[ChannelSums]:

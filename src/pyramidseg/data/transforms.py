@@ -240,9 +240,8 @@ def jitter_color(image: Image, brightness: float, contrast: float, saturation: f
         matrix = np.eye(channels) * scale
         if channels == 3:
             matrix = saturation * matrix + (1 - saturation) * scale / 3
-        return _with_channel_axis(
-            cv2.transform(image, np.hstack([matrix, shift[:, None]]))
-        )  # saturates to the type's range
+        # saturates to the type's range
+        return _with_channel_axis(cv2.transform(image, np.hstack([matrix, shift[:, None]])))
     values = image.astype(np.float32) * np.float32(scale) + shift.astype(np.float32)
     return _to_type(values, image.dtype)
 
