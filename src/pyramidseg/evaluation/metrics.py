@@ -200,9 +200,8 @@ def _pixel_accuracy(counts: NDArray[np.int64]) -> float:
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
-    ratio: NDArray[np.float64] = np.divide(
-        numerator, denominator, out=np.full(len(numerator), math.nan), where=denominator > 0
-    )
+    ratio = np.full(len(numerator), math.nan)
+    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return ratio
 
 

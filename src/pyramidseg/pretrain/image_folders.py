@@ -79,9 +79,8 @@ def open_image_folders(folder: Path, *, val_share: float | None = None) -> Image
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder that contains one folder of images per class")
-    inside = {split: _child(folder, names) for split, names in SPLIT_NAMES.items()}
-    train = inside["train"]
-    val = inside["val"] or (_child(folder, RARE_VAL_NAMES) if train else None)
+    train, val = (_child(folder, SPLIT_NAMES[split]) for split in ("train", "val"))
+    val = val or (_child(folder, RARE_VAL_NAMES) if train else None)
     if val is not None and train is None:
         raise DataError(f"{folder}: has {val.name} but no train; put the training images into train/CLASS/")
     by_class = _records_by_class(train or folder)

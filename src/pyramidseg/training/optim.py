@@ -83,12 +83,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
             key = rates[name], parameter.ndim > 1, orthogonal
             groups.setdefault(key, []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "peak_lr": rate,
-            "weight_decay": config.weight_decay if decayed else 0.0,
-            "orthogonal": orthogonal,
-        }
+        {"params": parameters, "peak_lr": rate, "weight_decay": config.weight_decay * decayed, "orthogonal": orthogonal}
         for (rate, decayed, orthogonal), parameters in groups.items()
     ]
 
