@@ -16,7 +16,7 @@ from pyramidseg.export.export_model import export_model
 from pyramidseg.export.graph import capture
 from pyramidseg.export.onnx_format import to_onnx
 from pyramidseg.export.quantization import Calibration, Quantizer
-from pyramidseg.export.targets import FORMATS
+from pyramidseg.model.imports import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.segmenter import Segmenter
@@ -108,7 +108,7 @@ def write_int8(bundle: Path, backend: type[ExportedBackend], scenes: Path) -> No
     graph = to_onnx(program)
     quantizer = Quantizer(graph, calibration, target="vnni" if has_vnni else "any")
     metadata = replace(plain, precision="int8", quantization=quantizer.describe([]), parity=None)
-    FORMATS[backend.format].save(quantizer.quantize([]), export_path(bundle, backend, "int8"), metadata)
+    backend.save(quantizer.quantize([]), export_path(bundle, backend, "int8"), metadata)
 
 
 def build_ours(encoder: str, classes: int, *, smoothing: bool) -> Segmenter:

@@ -154,4 +154,4 @@ def test_a_missing_library_is_named_before_anything_is_traced(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtra, match=rf"needs {library.replace('_', '-')}.*pyramidseg\[{kind.format}\]"):
         export_model(bundle, format=kind.format, size=(64, 64), out=tmp_path)
-    assert import_module("pyramidseg.export.targets").FORMATS[kind.format].backend is kind
+    assert import_module("pyramidseg.export.targets").FORMATS[kind.format] is kind

@@ -159,7 +159,7 @@ def test_models_with_their_datasets_own_mean_take_floats(mean):
 def test_made_images_have_the_models_channels_and_units(dtype, channels):
     model = model_with(900.0, 200.0, channels) if dtype == "float32" else model_with(0.45, 0.225, channels)
     samples = synthetic_samples(model, dtype)
-    batches = [images for images, truth in samples.whole]
+    batches = [images for images, truth in samples.whole()]
     assert sum(len(images) for images in batches) == 4
     for images in (*batches, *samples.crops):
         assert images.shape[1] == channels

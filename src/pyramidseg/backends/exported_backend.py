@@ -4,7 +4,7 @@ Legend: B batch, C channels, H W pixels.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -56,6 +56,7 @@ class ExportedBackend(ModelBackend):
     Attributes:
         suffix: of the files.
         format: their name in `pyramidseg export --format`.
+        graphs: precisions that they can be exported in, each with that of the graph to convert.
         libraries: packages that must be installed to run them.
         fixed_precision: whether they run only in the precision that they were exported in.
         runs_programs: whether files for other programs are opened, too.
@@ -64,6 +65,7 @@ class ExportedBackend(ModelBackend):
 
     suffix: ClassVar[str]
     format: ClassVar[str]
+    graphs: ClassVar[Mapping[str, str]]
     libraries: ClassVar[tuple[str, ...]] = ()
     fixed_precision: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = False
@@ -114,6 +116,16 @@ class ExportedBackend(ModelBackend):
             WeightsError: the file does not exist or is unreadable.
             MissingExtra: a package that is needed to read it is not installed.
         """
+
+    @classmethod
+    @abstractmethod
+    def save(cls, content: Any, path: Path, metadata: ExportMetadata) -> None:
+        """Write a converted graph with its metadata, for `read`."""
+
+    @classmethod
+    def files(cls, path: Path) -> tuple[Path, ...]:
+        """All files of an export by the one that is opened, which comes last."""
+        return (path,)
 
     @abstractmethod
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:

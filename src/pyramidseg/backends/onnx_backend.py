@@ -1,14 +1,14 @@
 """ONNX Runtime as a backend: `.onnx` files, on the CPU or an NVIDIA GPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, INPUT, file_checksum
+from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, INPUT, ExportMetadata, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
 from pyramidseg.base.errors import DeviceError, WeightsError, import_extra
 
@@ -25,6 +25,7 @@ class OnnxRuntimeBackend(ExportedBackend):
     name = "onnxruntime"
     suffix = ".onnx"
     format = "onnx"
+    graphs: ClassVar[Mapping[str, str]] = {"fp32": "fp32", "fp16": "fp16", "int8": "fp32"}
     libraries = ("onnx", "onnxruntime")
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
@@ -72,6 +73,17 @@ class OnnxRuntimeBackend(ExportedBackend):
             )
         strings = metadata_strings(content)
         return content, strings, lambda: file_checksum(stored, strings.get(CHECKSUM, ""))
+
+    @classmethod
+    def save(cls, content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
+        """Write a model with its metadata."""
+        import onnx
+
+        texts = metadata.to_strings()
+        onnx.helper.set_model_props(content, {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER})
+        checksum = file_checksum(content.SerializeToString())
+        onnx.helper.set_model_props(content, {**texts, CHECKSUM: checksum})
+        path.write_bytes(content.SerializeToString())
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:

@@ -2,18 +2,21 @@
 
 import functools
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, file_checksum
+from pyramidseg.backends.metadata import CHECKSUM, CHECKSUM_PLACEHOLDER, ExportMetadata, file_checksum
 from pyramidseg.backends.protocol import RunPrecision
 from pyramidseg.base.errors import DeviceError, WeightsError, import_extra
 from pyramidseg.base.files import file_sha256
+
+if TYPE_CHECKING:
+    import onnx
 
 WEIGHTS_CHECKSUM = "weights_sha256"
 """Name of the checksum of the `.bin` in our metadata; the `.xml` has its own, as all exported files do."""
@@ -38,6 +41,8 @@ class OpenVinoBackend(ExportedBackend):
     name = "openvino"
     suffix = ".xml"
     format = "openvino"
+    # The precision is set when the file is run, whatever the weights are stored in.
+    graphs: ClassVar[Mapping[str, str]] = dict.fromkeys(("fp32", "fp16", "bf16", "int8"), "fp32")
     libraries = ("openvino",)
     fixed_precision = False
 
@@ -75,6 +80,32 @@ class OpenVinoBackend(ExportedBackend):
             raise damaged_file(path, error) from None
         strings = metadata_strings(content, path)
         return content, strings, lambda: file_checksum(content, strings.get(CHECKSUM, ""))
+
+    @classmethod
+    def save(cls, content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
+        """Write an ONNX model as both files.
+
+        Weights are stored in float32 for `fp32` and `bf16` (chosen at run time), and in float16 for `fp16`. OpenVINO's
+        own default is float16. The `.xml` has the metadata, the checksum of the `.bin`, and its own checksum.
+        """
+        serialized = content.SerializeToString()  # the model keeps reading its weights from here
+        model = shared_core().read_model(serialized)
+        openvino = import_extra("openvino", extra="openvino", purpose="exporting to OpenVINO")
+        openvino.save_model(model, path, compress_to_fp16=metadata.precision == "fp16")
+        root = ElementTree.parse(path).getroot()  # noqa: S314  (written just before)
+        notes = root.find("rt_info")
+        assert notes is not None
+        ours = ElementTree.SubElement(notes, METADATA_KEY)
+        texts = {**metadata.to_strings(), WEIGHTS_CHECKSUM: file_sha256(path.with_suffix(".bin"))}
+        for name, text in {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER}.items():
+            checksum = ElementTree.SubElement(ours, name, {"value": text})
+        checksum.set("value", file_checksum(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)))
+        path.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+
+    @classmethod
+    def files(cls, path: Path) -> tuple[Path, ...]:
+        """The weights and the graph."""
+        return path.with_suffix(".bin"), path
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:

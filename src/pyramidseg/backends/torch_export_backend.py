@@ -6,16 +6,17 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from pyramidseg.backends.exported_backend import ExportedBackend, Opened, OutputNames, check_file, damaged_file
-from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS
+from pyramidseg.backends.metadata import CHECKSUM, COARSE, LOGITS, ExportMetadata
 from pyramidseg.backends.program_check import ForbiddenText, check_program
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, RunPrecision
 from pyramidseg.base.device import choose_device, out_of_memory_explained
@@ -41,6 +42,7 @@ class ExportedTorchBackend(ExportedBackend):
     name = "torch-exported"
     suffix = ".pt2"
     format = "torch"
+    graphs: ClassVar[Mapping[str, str]] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
         """A program on the device, if loading it runs no code.
@@ -82,6 +84,17 @@ class ExportedTorchBackend(ExportedBackend):
                 raise damaged_file(path, error) from None
 
         return archive, metadata_strings(path, archive), checksum
+
+    @classmethod
+    def save(cls, content: ExportedProgram, path: Path, metadata: ExportMetadata) -> None:
+        """Write a program with its metadata."""
+        texts = json.dumps(metadata.to_strings(), ensure_ascii=False)
+        file = io.BytesIO()  # torch ends the process where its own writer of files finds the disk full
+        torch.export.save(content, file, extra_files={METADATA_FILE: texts})
+        path.write_bytes(file.getbuffer())
+        with zipfile.ZipFile(path, "a") as archive:
+            root = archive.namelist()[0].partition("/")[0]
+            archive.writestr(f"{root}/extra/{CHECKSUM_FILE}", archive_checksum(archive))
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:

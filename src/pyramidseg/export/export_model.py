@@ -1,7 +1,7 @@
 """`export_model`: a bundle to a file for another runtime, published only if it predicts the same as the bundle."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -9,12 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pyramidseg.backends import EXPORTED
-from pyramidseg.backends.factory import model_file
-from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, LOGITS, ExportMetadata, Program
+from torch.export import ExportedProgram
+
+from pyramidseg.backends.exported_backend import ExportedBackend
+from pyramidseg.backends.factory import EXPORTED, model_file
+from pyramidseg.backends.metadata import COARSE, LOGITS, ExportMetadata, Program
 from pyramidseg.backends.metadata import KIND as EXPORT
+from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.errors import ConfigError, OutputError, WeightsError, nearest
+from pyramidseg.base.errors import ConfigError, OutputError, WeightsError
 from pyramidseg.base.files import explained_writes, temporary_folder, write_atomically, write_json
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.remote_files import is_url
@@ -23,17 +26,10 @@ from pyramidseg.export import onnx_format, web
 from pyramidseg.export.graph import capture
 from pyramidseg.export.mobile_formats import CoreMlFile, MobileFile
 from pyramidseg.export.parity import Parity, check_parity, check_tolerance
-from pyramidseg.export.program_file import (
-    ONE_SIZE,
-    OnnxProgramFile,
-    WithOutput,
-    at_program_size,
-    check_program,
-    check_program_file,
-)
+from pyramidseg.export.program_file import OnnxProgramFile, WithOutput, at_program_size, check_program_file
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
-from pyramidseg.export.targets import Format, find_format
+from pyramidseg.export.targets import ONE_SIZE, check_input, check_program, find_format
 from pyramidseg.formats.open_dataset import DEFAULT_DATA, check_data_config
 from pyramidseg.model.bundle import KIND, ground_resolution_of
 from pyramidseg.model.segmenter import Segmenter, load_model
@@ -123,108 +119,78 @@ def export_model(
     """
     if out is None and is_url(model):
         raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs --out DIR")
-    path = model_file(model)
-    target_format = find_format(format, precision)
-    if out is not None and str(out).endswith(target_format.backend.suffix) and not Path(out).is_dir():
-        raise ConfigError(f"--out {out}: give a folder, such as {Path(out).parent}; the bundle names the file in it")
-    if input_dtype not in ("auto", *INPUT_DTYPES):
-        raise ConfigError(f"--input {input_dtype}: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
-    if path.suffix in EXPORTED and path.is_file():
-        raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
+    path, backend = model_file(model), find_format(format, precision)
     program = None if size is None and output == LOGITS else Program(output, size, batch_size)
-    check_program(format, opset, program, batch_size=batch_size, device=device)
-    if format in ONE_SIZE:
-        if input_dtype not in ("auto", "float32"):
-            raise ConfigError(f"--input {input_dtype}: files of --format {format} take float32 images; leave it out")
-        input_dtype = "float32"
-    check_calibration(precision, calibrate, calibration_images, target, program)
     labelled = calibrate if check is None else check
+    _refuse_files(path, out, backend.suffix)
+    check_program(format, opset, program, batch_size=batch_size, device=device)
+    check_input(format, input_dtype)
+    check_calibration(precision, calibrate, calibration_images, target, program)
     check_tolerance(tolerance, precision, labelled)
     check_data_config(data)
     if labelled is None:
         _refuse_unused_options(split, data)
-    target_format.backend.check_device(device)
-    _refuse_emulated_bf16(target_format, precision, device)
+    backend.check_device(device)
+    _refuse_emulated_bf16(backend, precision, device)
 
     segmenter = load_model(path)
-    file = Path(path.parent if out is None else out) / _file_name(path.stem, target_format, precision, program)
+    file = Path(path.parent if out is None else out) / _file_name(path.stem, backend, precision, program)
     if format == "web":
         file = web.page_path(file, out)
         web.check_possible(segmenter)
     with locked(file.parent, file=file.name):
-        _refuse_foreign_files(file, target_format)
-        read_samples, dtype = _samples_reader(segmenter, format, labelled, split, data, input_dtype)
-        metadata = ExportMetadata(
-            precision=precision,
-            input_dtype=dtype,
-            classes=segmenter.classes,
-            settings=segmenter.settings,
-            mean=tuple(segmenter.mean.tolist()),
-            std=tuple(segmenter.std.tolist()),
-            value_range=segmenter.value_range,
-            resolution_m=ground_resolution_of(bundle := read_metadata(path, kind=KIND)),
-            source={"file": path.name, CHECKSUM: bundle[CHECKSUM]},
-            program=program,
-            other_texts=other_texts,
-        )
+        _refuse_foreign_files(file, backend)
+        samples, dtype = _samples(segmenter, format, labelled, split, data, input_dtype)
+        samples = at_program_size(samples, program)
+        metadata = _metadata(path, segmenter, precision, dtype, program, other_texts)
         wanted = f"for {dtype} images of any size" if program is None else f"{program} for {dtype} images"
         logger.info(f"{path}: to {format} {precision}, {wanted}")
         trace = partial(
             capture,
             segmenter,
-            precision=target_format.graphs[precision],
+            precision=backend.graphs[precision],
             input_dtype=dtype,
             change=lambda graph: graph if program is None else WithOutput(graph, program.output),
             shape=None if size is None else (batch_size, *size),
         )
-        graph = trace(as_written=as_written)
-        content: Any = graph
-        if format in ("onnx", "openvino"):
-            outputs = (LOGITS, COARSE) if program is None else (output,)
-            content = onnx_format.to_onnx(graph, outputs=outputs, opset=opset)
-        elif issubclass(target_format.backend, MobileFile):
-            content = target_format.backend.convert(graph, precision=precision, output=output)
-        save = web.convert(graph, segmenter) if format == "web" else partial(target_format.save, content)
+        content = _convert(trace(as_written=as_written), backend, segmenter, metadata, opset)
 
         with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
             staged = folder / file.name
-            samples = at_program_size(read_samples(), program)
-            compare = partial(_compare, staged, metadata, segmenter, target_format, device=device, tolerance=tolerance)
+            compare = partial(_compare, staged, metadata, segmenter, backend, samples, device, tolerance)
             parity: Parity | None = None
-            if target_format.backend is CoreMlFile and not CoreMlFile.runs_here:
+            if backend is CoreMlFile and not CoreMlFile.runs_here:
                 logger.warning(f"{file}: not compared with the bundle; on macOS, where Core ML runs, it is")
             elif calibrate is None:
                 logger.info(f"checking on {samples}")
-                save(staged, metadata)
-                parity = compare(samples)
+                backend.save(content, staged, metadata)
+                parity = compare()
             else:
                 logger.info(f"checking on {samples}")
                 images = Calibration(segmenter, calibrate, data, calibration_images, dtype=dtype, gate=samples.files)
                 written = onnx_format.to_onnx(trace(as_written=True), opset=opset)
-                content, metadata, parity = Quantizer(written, images, target=target).write_until_close(
-                    staged,
-                    metadata,
-                    content,
-                    format=target_format,
-                    device=device,
-                    compare=lambda: compare(read_samples()),
+                quantizer = Quantizer(written, images, target=target)
+                content, metadata, parity = quantizer.write_until_close(
+                    staged, metadata, content, backend=backend, device=device, compare=compare
                 )
-                save = partial(target_format.save, content)
             if parity is not None and parity.findings():
                 return Export(None, None, parity)
             metadata = replace(metadata, parity=None if parity is None else parity.to_dict())
-            save(staged, metadata)
-            for each in target_format.files(file):  # the file that is opened comes last
+            backend.save(content, staged, metadata)
+            for each in backend.files(file):
                 write_atomically(each, staged.with_name(each.name).replace)
-            report = file.with_name(f"{file.name}.parity.json")
-            source = {"file": file.name, "source": dict(metadata.source)}
-            result = metadata.parity or "not run: needs macOS"
-            int8 = {} if metadata.quantization is None else {"quantization": asdict(metadata.quantization)}
-            write_json(report, {"pyramidseg": __version__, **source, "parity": result, **int8})
-            return Export(file, report, parity)
+            return Export(file, _write_report(file, metadata), parity)
 
 
-def _file_name(stem: str, target_format: Format, precision: str, program: Program | None) -> str:
+def _refuse_files(path: Path, out: str | Path | None, suffix: str) -> None:
+    """Refuse an export as the bundle, and a file as the folder."""
+    if out is not None and str(out).endswith(suffix) and not Path(out).is_dir():
+        raise ConfigError(f"--out {out}: give a folder, such as {Path(out).parent}; the bundle names the file in it")
+    if path.suffix in EXPORTED and path.is_file():
+        raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
+
+
+def _file_name(stem: str, backend: type[ExportedBackend], precision: str, program: Program | None) -> str:
     """The bundle's name with what distinguishes the export from others of the same bundle."""
     parts = [stem]
     if program is not None and program.size is not None:
@@ -233,67 +199,123 @@ def _file_name(stem: str, target_format: Format, precision: str, program: Progra
         parts.append(program.output)
     if precision != "fp32":
         parts.append(precision)
-    return "-".join(parts) + target_format.backend.suffix
+    return "-".join(parts) + backend.suffix
 
 
-def _samples_reader(
+def _samples(
     segmenter: Segmenter, format: str, labelled: str | Path | None, split: str, data: DataConfig, input_dtype: str
-) -> tuple[Callable[[], Samples], str]:
-    """A function that reads the images of the check, and the type of the file's input.
+) -> tuple[Samples, str]:
+    """The images of the check, and the type of the file's input.
 
     Raises:
         ConfigError: `input_dtype` does not fit the labelled images.
     """
+    if format in ONE_SIZE:
+        input_dtype = "float32"
     if labelled is None:
         dtype = default_dtype(segmenter) if input_dtype == "auto" else input_dtype
-        return partial(synthetic_samples, segmenter, web.image_dtype(dtype) if format == "web" else dtype), dtype
-    read = partial(labelled_samples, segmenter, labelled, split, data)
-    found = read().dtype
-    if input_dtype not in ("auto", "float32", found):
+        return synthetic_samples(segmenter, web.image_dtype(dtype) if format == "web" else dtype), dtype
+    samples = labelled_samples(segmenter, labelled, split, data)
+    if input_dtype not in ("auto", "float32", samples.dtype):
         raise ConfigError(
-            f"--input {input_dtype}: the images of --check {labelled} need {found}, or float32, which takes all "
-            "types; choose one of these, or leave --input out"
+            f"--input {input_dtype}: the images of --check {labelled} need {samples.dtype}, or float32, which takes "
+            "all types; choose one of these, or leave --input out"
         )
-    return read, found if input_dtype == "auto" else input_dtype
+    return samples, samples.dtype if input_dtype == "auto" else input_dtype
+
+
+def _metadata(
+    path: Path,
+    segmenter: Segmenter,
+    precision: str,
+    dtype: str,
+    program: Program | None,
+    other_texts: Mapping[str, str],
+) -> ExportMetadata:
+    """The metadata of the file before its check."""
+    bundle = read_metadata(path, kind=KIND)
+    return ExportMetadata(
+        precision=precision,
+        input_dtype=dtype,
+        classes=segmenter.classes,
+        settings=segmenter.settings,
+        mean=tuple(segmenter.mean.tolist()),
+        std=tuple(segmenter.std.tolist()),
+        value_range=segmenter.value_range,
+        resolution_m=ground_resolution_of(bundle),
+        source={"file": path.name, CHECKSUM: bundle[CHECKSUM]},
+        program=program,
+        other_texts=other_texts,
+    )
+
+
+def _convert(
+    graph: ExportedProgram,
+    backend: type[ExportedBackend],
+    segmenter: Segmenter,
+    metadata: ExportMetadata,
+    opset: int | None,
+) -> Any:
+    """What `backend.save` writes."""
+    output = None if metadata.program is None else metadata.program.output
+    if backend is web.PageFile:
+        return web.convert(graph, segmenter, metadata.input_dtype)
+    if backend is ExportedTorchBackend:
+        return graph
+    if issubclass(backend, MobileFile):
+        return backend.convert(graph, precision=metadata.precision, output=output or LOGITS)
+    return onnx_format.to_onnx(graph, outputs=(output,) if output else (LOGITS, COARSE), opset=opset)
 
 
 def _compare(
     staged: Path,
     metadata: ExportMetadata,
     segmenter: Segmenter,
-    target_format: Format,
+    backend: type[ExportedBackend],
     samples: Samples,
-    *,
     device: str,
     tolerance: float | None,
 ) -> Parity:
     """Compare a file with its bundle."""
     if metadata.program is not None:
-        runtime = target_format.backend if issubclass(target_format.backend, MobileFile) else OnnxProgramFile
+        runtime = backend if issubclass(backend, MobileFile) else OnnxProgramFile
         try:
-            backend = runtime(staged, metadata.program)
+            opened = runtime(staged, metadata.program)
         except WeightsError as error:
             reason = str(error).replace(f"{staged}: damaged, or not a {staged.suffix} model: ", "")
             raise ConfigError(f"the runtime cannot open what was converted: {reason}") from error
-        found = check_program_file(backend, metadata.program, segmenter, samples)
-    elif target_format.files is web.page_files:
+        found = check_program_file(opened, metadata.program, segmenter, samples)
+    elif backend is web.PageFile:
         found = web.check_page(staged, segmenter, samples)
     else:
-        whole = target_format.backend(staged, device=device, outputs=(LOGITS, COARSE))
-        predicting = target_format.backend(staged, device=device)
-        found = check_parity(whole, segmenter, samples, predicting=predicting)
+        whole = backend(staged, device=device, outputs=(LOGITS, COARSE))
+        found = check_parity(whole, segmenter, samples, predicting=backend(staged, device=device))
     return found if tolerance is None else replace(found, tolerance=tolerance / 100)
 
 
-def _refuse_foreign_files(target: Path, target_format: Format) -> None:
+def _write_report(file: Path, metadata: ExportMetadata) -> Path:
+    """Write the parity report next to a file."""
+    report = _report(file)
+    source = {"file": file.name, "source": dict(metadata.source)}
+    result = metadata.parity or "not run: needs macOS"
+    int8 = {} if metadata.quantization is None else {"quantization": asdict(metadata.quantization)}
+    write_json(report, {"pyramidseg": __version__, **source, "parity": result, **int8})
+    return report
+
+
+def _report(file: Path) -> Path:
+    return file.with_name(f"{file.name}.parity.json")
+
+
+def _refuse_foreign_files(target: Path, backend: type[ExportedBackend]) -> None:
     """Allow only earlier exports to be replaced."""
-    report = target.with_name(f"{target.name}.parity.json")
-    for file in target_format.files(target):
+    report = _report(target)
+    for file in backend.files(target):
         if not file.exists():
             continue
         ours = target.suffix == ".html" and is_ours(report)
         with suppress(WeightsError):
-            ours = ours or target_format.backend.read(target)[1].get("format") == EXPORT
+            ours = ours or backend.read(target)[1].get("format") == EXPORT
         if not ours:
             raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out, or remove it")
     if report.exists() and not is_ours(report):
@@ -312,12 +334,11 @@ def _refuse_unused_options(split: str, data: DataConfig) -> None:
         )
 
 
-def _refuse_emulated_bf16(target_format: Format, precision: str, device: str) -> None:
+def _refuse_emulated_bf16(backend: type[ExportedBackend], precision: str, device: str) -> None:
     """Refuse bf16 where the runtime computes in fp32 instead: the comparison would pass and show nothing.
 
     fp16 is different: it rounds the weights in the file, and the comparison shows their effect.
     """
-    backend = target_format.backend
     if precision == "bf16" and (computed := backend.computed_precision(precision, device)) != "bf16":
         raise ConfigError(
             f"--format {backend.format} --precision bf16: {backend.name} computes in {computed} on this {device}, so "

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,20 +26,10 @@ from pyramidseg.base.log import quiet_libraries
 from pyramidseg.export.program_file import ProgramFile
 
 
-def files(path: Path) -> tuple[Path, Path]:
-    """The metadata, and the file itself."""
-    return path.with_name(f"{path.name}.json"), path
-
-
-def save(content: bytes, path: Path, metadata: ExportMetadata) -> None:
-    """Write a converted program and its metadata."""
-    path.write_bytes(content)
-    write_json(files(path)[0], {**metadata.to_strings(), CHECKSUM: file_sha256(path)})
-
-
 class MobileFile(ProgramFile):
     """Converts to a format, and runs its files on this machine for their check."""
 
+    graphs: ClassVar[Mapping[str, str]] = {"fp32": "fp32"}
     _convert: ClassVar[Any]  # bytes of a program, its example image, precision and name of its output
     _load: ClassVar[Any]  # a function of images from a path
 
@@ -55,6 +45,17 @@ class MobileFile(ProgramFile):
             raise ConfigError(f"--format {cls.format}: cannot be converted: {reason}; try --format onnx") from error
 
     @classmethod
+    def save(cls, content: bytes, path: Path, metadata: ExportMetadata) -> None:
+        """Write a converted program and its metadata."""
+        path.write_bytes(content)
+        write_json(cls.files(path)[0], {**metadata.to_strings(), CHECKSUM: file_sha256(path)})
+
+    @classmethod
+    def files(cls, path: Path) -> tuple[Path, ...]:
+        """The metadata, and the file itself."""
+        return path.with_name(f"{path.name}.json"), path
+
+    @classmethod
     def check_device(cls, device: str | torch.device) -> None:
         """Check that the converter and the runtime are installed."""
         with quiet_libraries():
@@ -66,9 +67,9 @@ class MobileFile(ProgramFile):
         """The path of a file, and its metadata."""
         check_file(path, cls.suffix)
         try:
-            return path, json.loads(files(path)[0].read_bytes()), lambda: file_sha256(path)
+            return path, json.loads(cls.files(path)[0].read_bytes()), lambda: file_sha256(path)
         except (OSError, ValueError) as error:
-            raise damaged_file(files(path)[0], error) from None
+            raise damaged_file(cls.files(path)[0], error) from None
 
     def open(self, content: Path, device: str, precision: RunPrecision) -> Opened:
         """A function of the images."""
@@ -123,6 +124,7 @@ class CoreMlFile(MobileFile):
 
     name = format = "coreml"
     suffix, libraries = ".mlpackage.zip", ("coremltools",)
+    graphs: ClassVar[Mapping[str, str]] = {"fp32": "fp32", "fp16": "fp32"}
     runs_here = sys.platform == "darwin"
 
     @staticmethod

@@ -1,21 +1,12 @@
 """ONNX: one file for ONNX Runtime and many others."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch.export import ExportedProgram
 
-from pyramidseg.backends.metadata import (
-    CHECKSUM,
-    CHECKSUM_PLACEHOLDER,
-    COARSE,
-    INPUT,
-    LOGITS,
-    ExportMetadata,
-    file_checksum,
-)
+from pyramidseg.backends.metadata import COARSE, INPUT, LOGITS
 from pyramidseg.base.errors import ConfigError, import_extra
 from pyramidseg.base.log import quiet_libraries
 
@@ -32,17 +23,6 @@ SIZES = {
     COARSE: ("batch", None, "coarse_height", "coarse_width"),
 }
 """Names of the dynamic dimensions, in place of the formulas that the exporter writes."""
-
-
-def save(content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
-    """Write a model with its metadata."""
-    import onnx
-
-    texts = metadata.to_strings()
-    onnx.helper.set_model_props(content, {**texts, CHECKSUM: CHECKSUM_PLACEHOLDER})
-    checksum = file_checksum(content.SerializeToString())
-    onnx.helper.set_model_props(content, {**texts, CHECKSUM: checksum})
-    path.write_bytes(content.SerializeToString())
 
 
 def to_onnx(

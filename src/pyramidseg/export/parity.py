@@ -253,7 +253,7 @@ def check_parity(
             total.add(expected, logits)
             on_crops.add(expected, logits)
     largest = samples.crops[-1][: backend.batch]
-    for images, truth in samples.whole:
+    for images, truth in samples.whole():
         total.add(segmenter(images), _run(backend, images), truth)
         largest = max(largest, images[: backend.batch], key=Tensor.numel)
     reference = TorchBackend(segmenter, device=backend.compute_device or backend.device)

@@ -20,50 +20,9 @@ from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import INPUT, LOGITS, Program
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.base.classes import IGNORE
-from pyramidseg.base.errors import ConfigError
 from pyramidseg.export.parity import Parity, check_parity
 from pyramidseg.export.samples import Sample, Samples
 from pyramidseg.model.segmenter import Segmenter
-
-OUTPUTS = (LOGITS, "labels", "probabilities")
-
-ONE_SIZE = ("executorch", "litert", "coreml")
-"""Formats that are for other programs only, and for images of one size."""
-
-NATIVE_OPSETS = range(18, 24)
-"""What PyTorch's exporter writes."""
-
-OPSETS = range(14, 24)
-"""What a graph of one size can be converted to; the ways to pad of any size need 18."""
-
-
-def check_program(format: str, opset: int | None, program: Program | None, *, batch_size: int, device: str) -> None:
-    """Refuse what cannot be written.
-
-    Raises:
-        ConfigError: names the option, and what is possible.
-    """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size}: choose a number from 1")
-    fixed = program is not None and program.size is not None
-    if batch_size != 1 and not fixed:
-        raise ConfigError(f"batch_size={batch_size}: has no effect without a size: the file takes any number of images")
-    if (program is not None or format == "web") and device != "cpu":
-        raise ConfigError(
-            f"--device {device}: pages and files with another output or size are checked on the cpu; leave it out"
-        )
-    if format in ONE_SIZE and not fixed:
-        raise ConfigError(f"--format {format}: such files take images of one size; add it, such as --size 512x512")
-    if format != "onnx" and (opset is not None or (program is not None and format not in ONE_SIZE)):
-        raise ConfigError(
-            f"--format {format}: --opset is for onnx; --size and --output for onnx, {', '.join(ONE_SIZE)}"
-        )
-    if program is not None and program.output not in OUTPUTS:
-        raise ConfigError(f"--output {program.output}: choose {', '.join(OUTPUTS)}")
-    if opset is not None and opset not in (OPSETS if fixed else NATIVE_OPSETS):
-        least = "" if fixed or opset not in OPSETS else f"; opset {opset} needs a graph of one size: --size 512x512"
-        allowed = OPSETS if fixed else NATIVE_OPSETS
-        raise ConfigError(f"--opset {opset}: choose {allowed.start} to {allowed.stop - 1}{least}")
 
 
 class WithOutput(nn.Module):
@@ -121,7 +80,7 @@ def at_program_size(samples: Samples, program: Program | None) -> Samples:
         return samples
     (crop, _), *_ = _at_size(iter([(samples.crops[-1][:1], None)]), program)
     name = f"{samples.name}, at {program.size[0]}x{program.size[1]} in batches of {program.batch}"
-    return replace(samples, name=name, whole=_at_size(samples.whole, program), crops=(crop,))
+    return replace(samples, name=name, whole=lambda: _at_size(samples.whole(), program), crops=(crop,))
 
 
 def _at_size(samples: Iterator[Sample], program: Program) -> Iterator[Sample]:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyramidseg.backends.exported_backend import as_input, check_target
+from pyramidseg.backends.exported_backend import ExportedBackend, as_input, check_target
 from pyramidseg.backends.metadata import COARSE, INPUT, ExportMetadata, Program, Quantization
 from pyramidseg.backends.onnx_backend import prune_outputs
 from pyramidseg.base.config import DataConfig
@@ -35,7 +35,6 @@ from pyramidseg.base.timing import alternate
 from pyramidseg.export import parity
 from pyramidseg.export.parity import Parity
 from pyramidseg.export.samples import WINDOW_PX, windows
-from pyramidseg.export.targets import Format
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.scene_windows import scene_of, window_at
 from pyramidseg.model.segmenter import Segmenter
@@ -174,7 +173,7 @@ class Quantizer:
         metadata: ExportMetadata,
         floats: "onnx.ModelProto",
         *,
-        format: Format,
+        backend: type[ExportedBackend],
         device: str,
         compare: Callable[[], Parity],
     ) -> tuple["onnx.ModelProto", ExportMetadata, Parity]:
@@ -183,20 +182,20 @@ class Quantizer:
         Args:
             floats: the graph that int8 has to be faster than.
         """
-        make, plain = format.backend, staged.with_stem(f"{staged.stem}-float")
-        format.save(floats, plain, replace(metadata, precision="fp32"))
-        others = [make(plain, device=device)]
-        if not make.fixed_precision and make.computed_precision("bf16", device) == "bf16":
-            others.append(make(plain, device=device, precision="bf16"))
+        plain = staged.with_stem(f"{staged.stem}-float")
+        backend.save(floats, plain, replace(metadata, precision="fp32"))
+        others = [backend(plain, device=device)]
+        if not backend.fixed_precision and backend.computed_precision("bf16", device) == "bf16":
+            others.append(backend(plain, device=device, precision="bf16"))
         image, float_blocks = torch.from_numpy(next(self.calibration.read())), list[str]()
         while True:
             content = self.quantize(float_blocks)
             metadata = replace(metadata, quantization=self.describe(float_blocks))
-            format.save(content, staged, metadata)
-            int8, found = make(staged, device=device), compare()
-            calls = {backend: partial(backend.run, image) for backend in (int8, *others)}
+            backend.save(content, staged, metadata)
+            int8, found = backend(staged, device=device), compare()
+            calls = {file: partial(file.run, image) for file in (int8, *others)}
             times = alternate(calls, rounds=TIMED_ROUNDS, warmup=2)
-            fastest = min(others, key=lambda backend: times[backend].median)
+            fastest = min(others, key=lambda file: times[file].median)
             ratio, figures = times[fastest].ratio_to(times[int8]), [times[it].milliseconds for it in (int8, fastest)]
             against = f"{fastest.name} {fastest.precision} here ({figures[0]:.1f} ms against {figures[1]:.1f} ms)"
             logger.info(f"int8, {len(float_blocks)} blocks in float: {ratio:.2f} times as fast as {against}")

@@ -3,7 +3,7 @@
 Legend: B batch, C channels, H W pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -45,14 +45,14 @@ class Samples:
     Attributes:
         name: description.
         dtype: the key of `INPUT_DTYPES` that fits these images.
-        whole: batches of whole images, or of windows that cover them, with labels if known.
+        whole: gives batches of whole images, or of windows that cover them, with labels if known.
         crops: crops of odd sizes: single images, and a batch at the end.
         files: the images' files.
     """
 
     name: str
     dtype: str
-    whole: Iterator[Sample]
+    whole: Callable[[], Iterator[Sample]]
     crops: tuple[Tensor, ...]
     files: tuple[Path, ...] = ()
 
@@ -81,7 +81,7 @@ def labelled_samples(model: Segmenter, dataset: str | Path, split: str, data: Da
     return Samples(
         name=f"{len(records)} images of {Path(opened.source).name}, split {split}{windows}",
         dtype=dtype if dtype in ("uint8", "uint16") else "float32",
-        whole=_read(records, opened.masks, channels),
+        whole=partial(_read, records, opened.masks, channels),
         crops=_crops(torch.from_numpy(first).permute(2, 0, 1)),
         files=tuple(record.image for record in records),
     )
@@ -93,11 +93,11 @@ def synthetic_samples(model: Segmenter, dtype: str) -> Samples:
     scenes = [
         convert(draw_scene(index, seed=5, height=SCENE_HEIGHT, width=SCENE_WIDTH).image) for index in range(SCENES)
     ]
-    halves = (scenes[: SCENES // 2], scenes[SCENES // 2 :])
+    halves = [(torch.stack(half), None) for half in (scenes[: SCENES // 2], scenes[SCENES // 2 :])]
     return Samples(
         name=f"{SCENES} synthetic scenes",
         dtype=dtype,
-        whole=((torch.stack(half), None) for half in halves),
+        whole=lambda: iter(halves),
         crops=_crops(scenes[0]),
     )
 

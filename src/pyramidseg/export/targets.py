@@ -1,57 +1,36 @@
-"""The export formats: how each is written, which runtime checks it, and its precisions."""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+"""The export formats, and which options each of them takes."""
 
 from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.backends.metadata import ExportMetadata
+from pyramidseg.backends.metadata import INPUT_DTYPES, LOGITS, Program
 from pyramidseg.backends.onnx_backend import OnnxRuntimeBackend
 from pyramidseg.backends.openvino_backend import OpenVinoBackend
 from pyramidseg.backends.torch_export_backend import ExportedTorchBackend
 from pyramidseg.base.errors import ConfigError, nearest
-from pyramidseg.export import mobile_formats, onnx_format, openvino_format, torch_format
 from pyramidseg.export.mobile_formats import CoreMlFile, ExecuTorchFile, LiteRtFile
-from pyramidseg.export.web import page_files
+from pyramidseg.export.web import PageFile
 
-
-@dataclass(frozen=True)
-class Format:
-    """An export format.
-
-    Attributes:
-        save: writes a graph as ONNX model, `torch` as captured, with metadata. (A page is written by `web.convert`.)
-        backend: runs the file, and so checks it.
-        graphs: precision of the graph to convert, by precision of the file.
-        files: all its files by the one that is opened, which comes last.
-    """
-
-    save: Callable[[Any, Path, ExportMetadata], None]
-    backend: type[ExportedBackend]
-    graphs: Mapping[str, str]
-    files: Callable[[Path], tuple[Path, ...]] = lambda target: (target,)
-
-
-FORMATS: dict[str, Format] = {
-    "onnx": Format(onnx_format.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16", "int8": "fp32"}),
-    "web": Format(onnx_format.save, OnnxRuntimeBackend, graphs={"fp32": "fp32", "fp16": "fp16"}, files=page_files),
-    "openvino": Format(
-        openvino_format.save,
-        OpenVinoBackend,
-        # The precision is set when the file is run, whatever the weights are stored in.
-        graphs={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32", "int8": "fp32"},
-        files=lambda target: (target.with_suffix(".bin"), target),
-    ),
-    "torch": Format(torch_format.save, ExportedTorchBackend, graphs={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}),
-    "executorch": Format(mobile_formats.save, ExecuTorchFile, {"fp32": "fp32"}, mobile_formats.files),
-    "litert": Format(mobile_formats.save, LiteRtFile, {"fp32": "fp32"}, mobile_formats.files),
-    "coreml": Format(mobile_formats.save, CoreMlFile, {"fp32": "fp32", "fp16": "fp32"}, mobile_formats.files),
+FORMATS: dict[str, type[ExportedBackend]] = {
+    backend.format: backend
+    for backend in (
+        *(OnnxRuntimeBackend, PageFile, OpenVinoBackend, ExportedTorchBackend),
+        *(ExecuTorchFile, LiteRtFile, CoreMlFile),
+    )
 }
-"""Format by the name that `--format` takes."""
+"""What writes and checks the files of a format, by the name that `--format` takes."""
+
+OUTPUTS = (LOGITS, "labels", "probabilities")
+
+ONE_SIZE = ("executorch", "litert", "coreml")
+"""Formats that are for other programs only, and for images of one size."""
+
+NATIVE_OPSETS = range(18, 24)
+"""What PyTorch's exporter writes."""
+
+OPSETS = range(14, 24)
+"""What a graph of one size can be converted to; the ways to pad of any size need 18."""
 
 
-def find_format(name: str, precision: str) -> Format:
+def find_format(name: str, precision: str) -> type[ExportedBackend]:
     """The format of a name.
 
     Raises:
@@ -64,3 +43,44 @@ def find_format(name: str, precision: str) -> Format:
         advice = f", or {' or '.join(others)}" if others else ""
         raise ConfigError(f"format={name}, precision={precision}: choose {' or '.join(FORMATS[name].graphs)}{advice}")
     return FORMATS[name]
+
+
+def check_program(format: str, opset: int | None, program: Program | None, *, batch_size: int, device: str) -> None:
+    """Refuse what cannot be written.
+
+    Raises:
+        ConfigError: names the option, and what is possible.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size}: choose a number from 1")
+    fixed = program is not None and program.size is not None
+    if batch_size != 1 and not fixed:
+        raise ConfigError(f"batch_size={batch_size}: has no effect without a size: the file takes any number of images")
+    if (program is not None or format == "web") and device != "cpu":
+        raise ConfigError(
+            f"--device {device}: pages and files with another output or size are checked on the cpu; leave it out"
+        )
+    if format in ONE_SIZE and not fixed:
+        raise ConfigError(f"--format {format}: such files take images of one size; add it, such as --size 512x512")
+    if format != "onnx" and (opset is not None or (program is not None and format not in ONE_SIZE)):
+        raise ConfigError(
+            f"--format {format}: --opset is for onnx; --size and --output for onnx, {', '.join(ONE_SIZE)}"
+        )
+    if program is not None and program.output not in OUTPUTS:
+        raise ConfigError(f"--output {program.output}: choose {', '.join(OUTPUTS)}")
+    if opset is not None and opset not in (OPSETS if fixed else NATIVE_OPSETS):
+        least = "" if fixed or opset not in OPSETS else f"; opset {opset} needs a graph of one size: --size 512x512"
+        allowed = OPSETS if fixed else NATIVE_OPSETS
+        raise ConfigError(f"--opset {opset}: choose {allowed.start} to {allowed.stop - 1}{least}")
+
+
+def check_input(format: str, dtype: str) -> None:
+    """Refuse a type of images that files cannot take.
+
+    Raises:
+        ConfigError: names those that are possible.
+    """
+    if dtype not in ("auto", *INPUT_DTYPES):
+        raise ConfigError(f"--input {dtype}: unknown type; {nearest(dtype, ['auto', *INPUT_DTYPES])}")
+    if format in ONE_SIZE and dtype not in ("auto", "float32"):
+        raise ConfigError(f"--input {dtype}: files of --format {format} take float32 images; leave it out")

@@ -21,7 +21,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -35,13 +35,16 @@ from pyramidseg.base.errors import ConfigError, DeviceError
 from pyramidseg.export import onnx_format
 from pyramidseg.export.parity import Parity, check_parity
 from pyramidseg.export.program_file import OnnxProgramFile
-from pyramidseg.export.samples import Samples, synthetic_samples, windows
+from pyramidseg.export.samples import Sample, Samples, synthetic_samples, windows
 from pyramidseg.export.web_runtime import VERSION, runtime_files
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.input_images import load_image
 from pyramidseg.predict.outputs.output_writers import encode_png
 from pyramidseg.predict.tile_planner import bytes_per_pixel, default_overlap, margin_within, receptive_field_px
 from pyramidseg.predict.tiling import GRID_PX
+
+if TYPE_CHECKING:
+    import onnx
 
 MODEL, INDEX = "model.onnx", "index.html"
 
@@ -77,12 +80,6 @@ def page_path(file: Path, out: str | Path | None) -> Path:
     return Path(out) if Path(out).suffix == ".html" else Path(out) / INDEX
 
 
-def page_files(page: Path) -> tuple[Path, ...]:
-    """All files of a page; the one that is opened comes last."""
-    others = (MODEL, "ort.wasm", "ort.mjs", "engine.js", "LICENSES.txt") if page.name == INDEX else ()
-    return (*map(page.with_name, others), page)
-
-
 def check_possible(segmenter: Segmenter) -> None:
     """Check that a model takes images of browsers, and that the runtime and a browser for the check are there.
 
@@ -95,23 +92,18 @@ def check_possible(segmenter: Segmenter) -> None:
     runtime_files()
 
 
-def convert(program: ExportedProgram, segmenter: Segmenter) -> Callable[[Path, ExportMetadata], None]:
-    """Convert a program; returns the function that writes the page and, next to it, its files."""
+class Page(NamedTuple):
+    """What a page is written from, besides its metadata: the model, and what its scripts know of it."""
+
+    model: "onnx.ModelProto"
+    known: Mapping[str, Any]
+
+
+def convert(program: ExportedProgram, segmenter: Segmenter, input_dtype: str) -> Page:
+    """Convert a program."""
     content = onnx_format.to_onnx(program)
     prune_outputs(content, (COARSE,))
-
-    def save(page: Path, metadata: ExportMetadata) -> None:
-        onnx_format.save(content, page.with_name(MODEL), metadata)
-        texts = {"engine.js": _script(ENGINE), "LICENSES.txt": _text("LICENSES.txt")}
-        assets = {**runtime_files(), **{name: text.encode() for name, text in texts.items()}}
-        for name, asset in assets.items():
-            page.with_name(name).write_bytes(asset)
-        known = {"metadata": metadata.to_strings(), "pixels": json.loads(_text("pixels.json")), "runtime": VERSION}
-        known |= {"tiles": tiles(segmenter), "sample": _sample(segmenter, image_dtype(metadata.input_dtype))}
-        embedded = () if page.name == INDEX else (MODEL, *assets)
-        page.write_text(_html(known, [page.with_name(name) for name in embedded]), encoding="utf-8")
-
-    return save
+    return Page(content, {"tiles": tiles(segmenter), "sample": _sample(segmenter, image_dtype(input_dtype))})
 
 
 def tiles(segmenter: Segmenter) -> dict[str, int]:
@@ -173,10 +165,30 @@ def _html(known: Mapping[str, Any], embedded: list[Path]) -> str:
     return start + styles + end.replace("</body>", body)
 
 
-class _PageFile(OnnxProgramFile):
+class PageFile(OnnxProgramFile):
     """A page in a browser, whose model is next to it; gives the labels of images, which it gets as PNG files."""
 
     name, format = f"onnxruntime-web {VERSION}", "web"
+    graphs: ClassVar[Mapping[str, str]] = {"fp32": "fp32", "fp16": "fp16"}
+
+    @classmethod
+    def save(cls, content: Page, path: Path, metadata: ExportMetadata) -> None:
+        """Write a page and, next to it, its files."""
+        OnnxProgramFile.save(content.model, path.with_name(MODEL), metadata)
+        texts = {"engine.js": _script(ENGINE), "LICENSES.txt": _text("LICENSES.txt")}
+        assets = {**runtime_files(), **{name: text.encode() for name, text in texts.items()}}
+        for name, asset in assets.items():
+            path.with_name(name).write_bytes(asset)
+        pixels = json.loads(_text("pixels.json"))
+        known = {"metadata": metadata.to_strings(), "pixels": pixels, "runtime": VERSION, **content.known}
+        embedded = () if path.name == INDEX else (MODEL, *assets)
+        path.write_text(_html(known, [path.with_name(name) for name in embedded]), encoding="utf-8")
+
+    @classmethod
+    def files(cls, path: Path) -> tuple[Path, ...]:
+        """All files of a page."""
+        others = (MODEL, "ort.wasm", "ort.mjs", "engine.js", "LICENSES.txt") if path.name == INDEX else ()
+        return (*map(path.with_name, others), path)
 
     def __init__(self, page: Path, segment: Callable[[bytes], bytes]) -> None:
         super().__init__(page.with_name(MODEL), Program(COARSE))
@@ -197,9 +209,13 @@ def check_page(page: Path, segmenter: Segmenter, samples: Samples) -> Parity:
         DeviceError: the browser does not answer, or the page fails in it or reads other pixels than Python.
     """
     side = tiles(segmenter)["tile"]
-    whole = (window for images, labels in samples.whole for window in windows(images, labels, side))
+
+    def whole() -> Iterator[Sample]:
+        for images, labels in samples.whole():
+            yield from windows(images, labels, side)
+
     with _browser(page) as segment:
-        backend = _PageFile(page, segment)
+        backend = PageFile(page, segment)
         found = check_parity(backend, segmenter, replace(samples, whole=whole), predicting=backend)
     return replace(found, largest_difference=float("nan"))
 
