@@ -9,8 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from torch.export import ExportedProgram
-
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.factory import EXPORTED, model_file
 from pyramidseg.backends.metadata import COARSE, LOGITS, ExportMetadata, Program
@@ -29,7 +27,7 @@ from pyramidseg.export.parity import Parity, check_parity, check_tolerance
 from pyramidseg.export.program_file import OnnxProgramFile, WithOutput, at_program_size, check_program_file
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
-from pyramidseg.export.targets import ONE_SIZE, check_input, check_program, find_format
+from pyramidseg.export.targets import ONE_SIZE, check_program, find_format
 from pyramidseg.formats.open_dataset import DEFAULT_DATA, check_data_config
 from pyramidseg.model.bundle import KIND, ground_resolution_of
 from pyramidseg.model.segmenter import Segmenter, load_model
@@ -117,14 +115,11 @@ def export_model(
         DataError: the images cannot be used.
         OutputError: a file that is not ours has that name, or the folder cannot be written.
     """
-    if out is None and is_url(model):
-        raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs --out DIR")
-    path, backend = model_file(model), find_format(format, precision)
+    backend = find_format(format, precision)
+    path = _bundle_file(model, out, backend)
     program = None if size is None and output == LOGITS else Program(output, size, batch_size)
     labelled = calibrate if check is None else check
-    _refuse_files(path, out, backend.suffix)
-    check_program(format, opset, program, batch_size=batch_size, device=device)
-    check_input(format, input_dtype)
+    check_program(format, opset, program, batch_size=batch_size, device=device, input_dtype=input_dtype)
     check_calibration(precision, calibrate, calibration_images, target, program)
     check_tolerance(tolerance, precision, labelled)
     check_data_config(data)
@@ -133,45 +128,40 @@ def export_model(
     backend.check_device(device)
     _refuse_emulated_bf16(backend, precision, device)
 
-    segmenter = load_model(path)
-    file = Path(path.parent if out is None else out) / _file_name(path.stem, backend, precision, program)
-    if format == "web":
-        file = web.page_path(file, out)
+    segmenter, bundle = load_model(path), read_metadata(path, kind=KIND)
+    file = _file_to_write(path, out, backend, precision, program)
+    if backend is web.PageFile:
         web.check_possible(segmenter)
     with locked(file.parent, file=file.name):
         _refuse_foreign_files(file, backend)
         samples, dtype = _samples(segmenter, format, labelled, split, data, input_dtype)
-        samples = at_program_size(samples, program)
-        metadata = _metadata(path, segmenter, precision, dtype, program, other_texts)
+        metadata = ExportMetadata(
+            precision=precision,
+            input_dtype=dtype,
+            classes=segmenter.classes,
+            settings=segmenter.settings,
+            mean=tuple(segmenter.mean.tolist()),
+            std=tuple(segmenter.std.tolist()),
+            value_range=segmenter.value_range,
+            resolution_m=ground_resolution_of(bundle),
+            source={"file": path.name, CHECKSUM: bundle[CHECKSUM]},
+            program=program,
+            other_texts=other_texts,
+        )
         wanted = f"for {dtype} images of any size" if program is None else f"{program} for {dtype} images"
         logger.info(f"{path}: to {format} {precision}, {wanted}")
-        trace = partial(
-            capture,
-            segmenter,
-            precision=backend.graphs[precision],
-            input_dtype=dtype,
-            change=lambda graph: graph if program is None else WithOutput(graph, program.output),
-            shape=None if size is None else (batch_size, *size),
-        )
-        content = _convert(trace(as_written=as_written), backend, segmenter, metadata, opset)
-
+        task = _Task(segmenter, backend, metadata, at_program_size(samples, program), device, tolerance, opset)
+        content = task.convert(as_written=as_written)
         with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
             staged = folder / file.name
-            compare = partial(_compare, staged, metadata, segmenter, backend, samples, device, tolerance)
-            parity: Parity | None = None
-            if backend is CoreMlFile and not CoreMlFile.runs_here:
-                logger.warning(f"{file}: not compared with the bundle; on macOS, where Core ML runs, it is")
-            elif calibrate is None:
-                logger.info(f"checking on {samples}")
-                backend.save(content, staged, metadata)
-                parity = compare()
+            if calibrate is None:
+                parity = task.check(content, staged)
             else:
                 logger.info(f"checking on {samples}")
                 images = Calibration(segmenter, calibrate, data, calibration_images, dtype=dtype, gate=samples.files)
-                written = onnx_format.to_onnx(trace(as_written=True), opset=opset)
-                quantizer = Quantizer(written, images, target=target)
+                quantizer = Quantizer(task.convert(as_written=True), images, target=target)
                 content, metadata, parity = quantizer.write_until_close(
-                    staged, metadata, content, backend=backend, device=device, compare=compare
+                    staged, metadata, content, backend=backend, device=device, compare=partial(task.compare, staged)
                 )
             if parity is not None and parity.findings():
                 return Export(None, None, parity)
@@ -182,24 +172,100 @@ def export_model(
             return Export(file, _write_report(file, metadata), parity)
 
 
-def _refuse_files(path: Path, out: str | Path | None, suffix: str) -> None:
-    """Refuse an export as the bundle, and a file as the folder."""
-    if out is not None and str(out).endswith(suffix) and not Path(out).is_dir():
+@dataclass(frozen=True)
+class _Task:
+    """A model that is to become a file.
+
+    Attributes:
+        backend: writes and runs it, for the check on `device`.
+        metadata: of the file before its check.
+        samples: that it is checked on.
+    """
+
+    segmenter: Segmenter
+    backend: type[ExportedBackend]
+    metadata: ExportMetadata
+    samples: Samples
+    device: str
+    tolerance: float | None
+    opset: int | None
+
+    def convert(self, *, as_written: bool) -> Any:
+        """What `backend.save` writes."""
+        program, output = self.metadata.program, None if self.metadata.program is None else self.metadata.program.output
+        graph = capture(
+            self.segmenter,
+            precision=self.backend.graphs[self.metadata.precision],
+            input_dtype=self.metadata.input_dtype,
+            as_written=as_written,
+            change=lambda graph: graph if output is None else WithOutput(graph, output),
+            shape=None if program is None or program.size is None else (program.batch, *program.size),
+        )
+        if self.backend is ExportedTorchBackend:
+            return graph
+        if self.backend is web.PageFile:
+            return web.convert(graph, self.segmenter, self.metadata.input_dtype)
+        if issubclass(self.backend, MobileFile):
+            return self.backend.convert(graph, precision=self.metadata.precision, output=output or LOGITS)
+        return onnx_format.to_onnx(graph, outputs=(output,) if output else (LOGITS, COARSE), opset=self.opset)
+
+    def check(self, content: Any, staged: Path) -> Parity | None:
+        """Write the file and compare it with its bundle; None where its runtime cannot run."""
+        if self.backend is CoreMlFile and not CoreMlFile.runs_here:
+            logger.warning(f"{staged.name}: not compared with the bundle; on macOS, where Core ML runs, it is")
+            return None
+        logger.info(f"checking on {self.samples}")
+        self.backend.save(content, staged, self.metadata)
+        return self.compare(staged)
+
+    def compare(self, staged: Path) -> Parity:
+        """Compare the file with its bundle."""
+        if (program := self.metadata.program) is not None:
+            runtime = self.backend if issubclass(self.backend, MobileFile) else OnnxProgramFile
+            try:
+                opened = runtime(staged, program)
+            except WeightsError as error:
+                reason = str(error).replace(f"{staged}: damaged, or not a {staged.suffix} model: ", "")
+                raise ConfigError(f"the runtime cannot open what was converted: {reason}") from error
+            found = check_program_file(opened, program, self.segmenter, self.samples)
+        elif self.backend is web.PageFile:
+            found = web.check_page(staged, self.segmenter, self.samples)
+        else:
+            whole = self.backend(staged, device=self.device, outputs=(LOGITS, COARSE))
+            predicting = self.backend(staged, device=self.device)
+            found = check_parity(whole, self.segmenter, self.samples, predicting=predicting)
+        return found if self.tolerance is None else replace(found, tolerance=self.tolerance / 100)
+
+
+def _bundle_file(model: str | Path, out: str | Path | None, backend: type[ExportedBackend]) -> Path:
+    """The file of the bundle, copied from a URL.
+
+    Raises:
+        ConfigError: it is an export, or there is no folder to write to.
+    """
+    if out is None and is_url(model):
+        raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs --out DIR")
+    if out is not None and str(out).endswith(backend.suffix) and not Path(out).is_dir():
         raise ConfigError(f"--out {out}: give a folder, such as {Path(out).parent}; the bundle names the file in it")
+    path = model_file(model)
     if path.suffix in EXPORTED and path.is_file():
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
+    return path
 
 
-def _file_name(stem: str, backend: type[ExportedBackend], precision: str, program: Program | None) -> str:
+def _file_to_write(
+    bundle: Path, out: str | Path | None, backend: type[ExportedBackend], precision: str, program: Program | None
+) -> Path:
     """The bundle's name with what distinguishes the export from others of the same bundle."""
-    parts = [stem]
+    parts = [bundle.stem]
     if program is not None and program.size is not None:
         parts += [f"{program.size[0]}x{program.size[1]}", *([f"b{program.batch}"] if program.batch > 1 else [])]
     if program is not None and program.output != LOGITS:
         parts.append(program.output)
     if precision != "fp32":
         parts.append(precision)
-    return "-".join(parts) + backend.suffix
+    file = Path(bundle.parent if out is None else out) / ("-".join(parts) + backend.suffix)
+    return web.page_path(file, out) if backend is web.PageFile else file
 
 
 def _samples(
@@ -222,75 +288,6 @@ def _samples(
             "all types; choose one of these, or leave --input out"
         )
     return samples, samples.dtype if input_dtype == "auto" else input_dtype
-
-
-def _metadata(
-    path: Path,
-    segmenter: Segmenter,
-    precision: str,
-    dtype: str,
-    program: Program | None,
-    other_texts: Mapping[str, str],
-) -> ExportMetadata:
-    """The metadata of the file before its check."""
-    bundle = read_metadata(path, kind=KIND)
-    return ExportMetadata(
-        precision=precision,
-        input_dtype=dtype,
-        classes=segmenter.classes,
-        settings=segmenter.settings,
-        mean=tuple(segmenter.mean.tolist()),
-        std=tuple(segmenter.std.tolist()),
-        value_range=segmenter.value_range,
-        resolution_m=ground_resolution_of(bundle),
-        source={"file": path.name, CHECKSUM: bundle[CHECKSUM]},
-        program=program,
-        other_texts=other_texts,
-    )
-
-
-def _convert(
-    graph: ExportedProgram,
-    backend: type[ExportedBackend],
-    segmenter: Segmenter,
-    metadata: ExportMetadata,
-    opset: int | None,
-) -> Any:
-    """What `backend.save` writes."""
-    output = None if metadata.program is None else metadata.program.output
-    if backend is web.PageFile:
-        return web.convert(graph, segmenter, metadata.input_dtype)
-    if backend is ExportedTorchBackend:
-        return graph
-    if issubclass(backend, MobileFile):
-        return backend.convert(graph, precision=metadata.precision, output=output or LOGITS)
-    return onnx_format.to_onnx(graph, outputs=(output,) if output else (LOGITS, COARSE), opset=opset)
-
-
-def _compare(
-    staged: Path,
-    metadata: ExportMetadata,
-    segmenter: Segmenter,
-    backend: type[ExportedBackend],
-    samples: Samples,
-    device: str,
-    tolerance: float | None,
-) -> Parity:
-    """Compare a file with its bundle."""
-    if metadata.program is not None:
-        runtime = backend if issubclass(backend, MobileFile) else OnnxProgramFile
-        try:
-            opened = runtime(staged, metadata.program)
-        except WeightsError as error:
-            reason = str(error).replace(f"{staged}: damaged, or not a {staged.suffix} model: ", "")
-            raise ConfigError(f"the runtime cannot open what was converted: {reason}") from error
-        found = check_program_file(opened, metadata.program, segmenter, samples)
-    elif backend is web.PageFile:
-        found = web.check_page(staged, segmenter, samples)
-    else:
-        whole = backend(staged, device=device, outputs=(LOGITS, COARSE))
-        found = check_parity(whole, segmenter, samples, predicting=backend(staged, device=device))
-    return found if tolerance is None else replace(found, tolerance=tolerance / 100)
 
 
 def _write_report(file: Path, metadata: ExportMetadata) -> Path:

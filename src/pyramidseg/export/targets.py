@@ -45,12 +45,16 @@ def find_format(name: str, precision: str) -> type[ExportedBackend]:
     return FORMATS[name]
 
 
-def check_program(format: str, opset: int | None, program: Program | None, *, batch_size: int, device: str) -> None:
+def check_program(
+    format: str, opset: int | None, program: Program | None, *, batch_size: int, device: str, input_dtype: str
+) -> None:
     """Refuse what cannot be written.
 
     Raises:
         ConfigError: names the option, and what is possible.
     """
+    if input_dtype not in ("auto", *INPUT_DTYPES):
+        raise ConfigError(f"--input {input_dtype}: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: choose a number from 1")
     fixed = program is not None and program.size is not None
@@ -62,6 +66,8 @@ def check_program(format: str, opset: int | None, program: Program | None, *, ba
         )
     if format in ONE_SIZE and not fixed:
         raise ConfigError(f"--format {format}: such files take images of one size; add it, such as --size 512x512")
+    if format in ONE_SIZE and input_dtype not in ("auto", "float32"):
+        raise ConfigError(f"--input {input_dtype}: files of --format {format} take float32 images; leave it out")
     if format != "onnx" and (opset is not None or (program is not None and format not in ONE_SIZE)):
         raise ConfigError(
             f"--format {format}: --opset is for onnx; --size and --output for onnx, {', '.join(ONE_SIZE)}"
@@ -72,15 +78,3 @@ def check_program(format: str, opset: int | None, program: Program | None, *, ba
         least = "" if fixed or opset not in OPSETS else f"; opset {opset} needs a graph of one size: --size 512x512"
         allowed = OPSETS if fixed else NATIVE_OPSETS
         raise ConfigError(f"--opset {opset}: choose {allowed.start} to {allowed.stop - 1}{least}")
-
-
-def check_input(format: str, dtype: str) -> None:
-    """Refuse a type of images that files cannot take.
-
-    Raises:
-        ConfigError: names those that are possible.
-    """
-    if dtype not in ("auto", *INPUT_DTYPES):
-        raise ConfigError(f"--input {dtype}: unknown type; {nearest(dtype, ['auto', *INPUT_DTYPES])}")
-    if format in ONE_SIZE and dtype not in ("auto", "float32"):
-        raise ConfigError(f"--input {dtype}: files of --format {format} take float32 images; leave it out")
