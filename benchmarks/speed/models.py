@@ -8,7 +8,7 @@ import torch
 from benchmarks.speed.peer import build_peer, export_to_onnx, smp_name
 
 from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.backends.factory import export_path
+from pyramidseg.backends.factory import export_path, is_installed
 from pyramidseg.backends.metadata import TARGETS
 from pyramidseg.base.config import DataConfig
 from pyramidseg.demo.scenes import write_scenes
@@ -20,7 +20,7 @@ from pyramidseg.model.imports import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.studies.benchmark_model import RUNTIMES, is_installed
+from pyramidseg.studies.benchmark_model import RUNTIMES
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Opened(NamedTuple):
     program: Any
     precision: str
     place: str
-    device: torch.device
+    device: torch.device = torch.device("cpu")
     threaded: tuple[object, ...] = ()
 
 

@@ -78,44 +78,46 @@ def make_backend(
         raise ConfigError(f"device={device!r}: a name such as auto, cpu or cuda:0, or a torch.device, is needed")
     if precision not in ("auto", "fp32", "bf16", "int8"):
         raise ConfigError(f"precision={precision}: auto, fp32, bf16 and int8 are possible")
-    needed = next((backend for backend in EXPORTED.values() if backend.name == name), None)
-    path = accepted_model(model)
-    if precision == "int8" and (as_written or isinstance(path, Segmenter) or name.startswith("torch")):
+    given, needed = accepted_model(model), next((own for own in EXPORTED.values() if own.name == name), None)
+    if precision == "int8" and (as_written or isinstance(given, Segmenter) or name.startswith("torch")):
         raise ConfigError(
             "precision=int8: is that of exported files, which run in openvino or onnxruntime; export the bundle with "
             "--precision int8, and leave backend=torch and --as-written out"
         )
-    if as_written:
-        if needed is not None or (isinstance(path, Path) and path.suffix.lower() in EXPORTED):
-            raise ConfigError(
-                "--as-written: an exported file computes what it was exported with; give the bundle without --backend, "
-                "or export it again with --as-written"
-            )
-        return BACKENDS["torch" if name == "auto" else name](path, device=device, precision=precision, as_written=True)
-    if isinstance(path, Segmenter):
-        if needed is not None:
-            raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")
-        return BACKENDS["torch" if name == "auto" else name](path, device=device, precision=precision)
-    if (own := EXPORTED.get(path.suffix)) is not None:
+    if as_written and (needed or (isinstance(given, Path) and given.suffix.lower() in EXPORTED)):
+        raise ConfigError(
+            "--as-written: an exported file computes what it was exported with; give the bundle without --backend, "
+            "or export it again with --as-written"
+        )
+    if isinstance(given, Segmenter) and needed:
+        raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")
+    if isinstance(given, Segmenter) or as_written:
+        chosen = BACKENDS["torch" if name == "auto" else name]
+        return chosen(given, device=device, precision=precision, as_written=as_written)
+    if own := EXPORTED.get(given.suffix):
         if name not in ("auto", own.name):
             raise ConfigError(
-                f"backend={name}: {path} runs in {own.name}, with which its export was checked; leave the backend out, "
-                "or give the bundle that it was exported from"
+                f"backend={name}: {given} runs in {own.name}, with which its export was checked; leave the backend "
+                "out, or give the bundle that it was exported from"
             )
-        return BACKENDS[own.name](path, device=device, precision=precision)
-    if (lower := path.suffix.lower()) in EXPORTED:
-        raise WeightsError(f"{path}: exported files end in {lower}, in lower case; rename it")
-    if path.suffix == ".bin" and (graph := path.with_suffix(OpenVinoBackend.suffix)).is_file():
-        raise WeightsError(f"{path}: holds only the weights of {graph.name}; give {graph}")
+        return own(given, device=device, precision=precision)
+    if (lower := given.suffix.lower()) in EXPORTED:
+        raise WeightsError(f"{given}: exported files end in {lower}, in lower case; rename it")
+    if given.suffix == ".bin" and (graph := given.with_suffix(OpenVinoBackend.suffix)).is_file():
+        raise WeightsError(f"{given}: holds only the weights of {graph.name}; give {graph}")
     if precision == "int8" and needed is None:
-        exported = [backend for backend in FASTER_ON_CPU if export_path(path, backend, precision).is_file()]
-        runnable = (backend for backend in exported if all(map(importlib.util.find_spec, backend.libraries)))
-        needed = next(runnable, exported[0] if exported else OpenVinoBackend)
-    if needed is not None:
-        return BACKENDS[needed.name](find_export(path, needed, precision), device=device, precision=precision)
+        exported = [backend for backend in FASTER_ON_CPU if export_path(given, backend, precision).is_file()]
+        needed = next(filter(is_installed, exported), exported[0] if exported else OpenVinoBackend)
+    if needed:
+        return needed(find_export(given, needed, precision), device=device, precision=precision)
     if name != "auto":
-        return BACKENDS[name](path, device=device, precision=precision)
-    return _fastest_backend(path, device, precision)
+        return BACKENDS[name](given, device=device, precision=precision)
+    return _fastest_backend(given, device, precision)
+
+
+def is_installed(backend: type[ExportedBackend]) -> bool:
+    """Whether the libraries of a runtime are installed."""
+    return all(map(importlib.util.find_spec, backend.libraries))
 
 
 def accepted_model(model: object) -> Segmenter | Path:
@@ -159,8 +161,8 @@ def _fastest_backend(bundle: Path, device: str | torch.device, precision: RunPre
     place = choose_device(device) if isinstance(device, str) else device
     note = ""
     for faster in FASTER_ON_CPU if place.type == "cpu" else ():
-        file = bundle.with_suffix(faster.suffix)
-        if not file.is_file() or not all(importlib.util.find_spec(library) for library in faster.libraries):
+        file = export_path(bundle, faster, "fp32")
+        if not file.is_file() or not is_installed(faster):
             continue
         reason = _mismatch(file, bundle, faster)
         if reason is None and precision == "bf16" and faster is not OpenVinoBackend:

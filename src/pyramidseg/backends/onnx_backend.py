@@ -49,8 +49,7 @@ class OnnxRuntimeBackend(ExportedBackend):
                 "versions that onnxruntime-gpu was built for are needed; install them, or choose cpu"
             )
         place = "cpu" if used == CPU else f"cuda:{provider_options['device_id']}"
-        threaded = session, getattr(session, "_sess", None)
-        return Opened(session, self.metadata.precision, place, torch.device("cpu"), threaded)
+        return Opened(session, self.metadata.precision, place, threaded=(session, getattr(session, "_sess", None)))
 
     @classmethod
     def read(cls, path: Path) -> tuple["onnx.ModelProto", dict[str, str], Callable[[], str]]:

@@ -63,7 +63,7 @@ class OpenVinoBackend(ExportedBackend):
         except RuntimeError as error:
             raise damaged_file(self.path, error) from None
         computed = "int8" if self.metadata.precision == "int8" else _actual_precision(compiled)
-        return Opened(compiled, computed, place.lower(), torch.device("cpu"), threaded=(compiled, core))
+        return Opened(compiled, computed, place.lower(), threaded=(compiled, core))
 
     def reopen(self) -> None:
         """Also a core of this process: the other one has threads, too."""

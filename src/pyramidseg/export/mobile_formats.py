@@ -74,7 +74,7 @@ class MobileFile(ProgramFile):
     def open(self, content: Path, device: str, precision: RunPrecision) -> Opened:
         """A function of the images."""
         with quiet_libraries():
-            return Opened(type(self)._load(content), self.metadata.precision, "cpu", torch.device("cpu"))
+            return Opened(type(self)._load(content), self.metadata.precision, "cpu")
 
     def output(self, images: Tensor) -> Tensor:
         """The output."""

@@ -1,6 +1,5 @@
 """`benchmark_model`: latency, throughput and memory of a model in every backend, with the machine's roofline."""
 
-import importlib.util
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import torch
 
 from pyramidseg.backends import EXPORTED, ModelBackend, RunPrecision, make_backend
 from pyramidseg.backends.exported_backend import ExportedBackend
-from pyramidseg.backends.factory import FASTER_ON_CPU, export_path, find_export, model_file
+from pyramidseg.backends.factory import FASTER_ON_CPU, export_path, find_export, is_installed, model_file
 from pyramidseg.base.device import choose_device, has_fast_bf16
 from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError
 from pyramidseg.base.files import refuse_existing, write_json
@@ -80,11 +79,6 @@ def backend_names(model: Path, device: torch.device) -> tuple[str, ...]:
         return ("torch", *(backend.name for backend in FASTER_ON_CPU if is_installed(backend)))
     onnx = RUNTIMES["onnxruntime"]
     return ("torch", "torch-compiled", *([onnx.name] if is_installed(onnx) else []))
-
-
-def is_installed(backend: type[ExportedBackend]) -> bool:
-    """Whether the libraries of a runtime are installed."""
-    return all(importlib.util.find_spec(library) for library in backend.libraries)
 
 
 def find_candidates(
