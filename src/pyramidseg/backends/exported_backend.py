@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from pyramidseg.backends.metadata import COARSE, INPUT_DTYPES, TARGETS, ExportMetadata
+from pyramidseg.backends.metadata import CHECKSUM, COARSE, INPUT_DTYPES, TARGETS, ExportMetadata
 from pyramidseg.backends.protocol import REDUCE_MEMORY_HINT, ModelBackend, RunPrecision
 from pyramidseg.base.device import out_of_memory_explained
 from pyramidseg.base.errors import ConfigError, DataError, DeviceError, WeightsError, nearest
@@ -80,8 +80,8 @@ class ExportedBackend(ModelBackend):
         outputs: OutputNames = (COARSE,),
     ) -> None:
         self.path, self.outputs, self._wanted_precision = Path(model), outputs, precision
-        content, self.metadata = self._read_verified(self.path)
-        metadata = self.metadata
+        content, strings, checksum = self.read(self.path)
+        metadata = self.metadata = ExportMetadata.from_strings(strings, self.path, checksum=checksum)
         if metadata.program is not None and not self.runs_programs:
             raise WeightsError(
                 f"{self.path}: was exported for other programs ({metadata.program}); use its bundle "
@@ -104,8 +104,10 @@ class ExportedBackend(ModelBackend):
             place=opened.place,
             note=self.path.name,
             value_range=metadata.value_range,
+            resolution_m=metadata.resolution_m,
+            checksum=metadata.source.get(CHECKSUM),
         )
-        self.program, self.threaded, self.resolution_m = opened.program, opened.threaded, metadata.resolution_m
+        self.program, self.threaded = opened.program, opened.threaded
 
     @classmethod
     @abstractmethod
@@ -143,12 +145,8 @@ class ExportedBackend(ModelBackend):
         Raises:
             WeightsError: the file is damaged, or was not exported by this library.
         """
-        return cls._read_verified(path)[1]
-
-    @classmethod
-    def _read_verified(cls, path: Path) -> tuple[Any, ExportMetadata]:
-        content, strings, checksum = cls.read(path)
-        return content, ExportMetadata.from_strings(strings, path, checksum=checksum)
+        _, strings, checksum = cls.read(path)
+        return ExportMetadata.from_strings(strings, path, checksum=checksum)
 
     @classmethod
     @abstractmethod

@@ -109,7 +109,8 @@ class ModelBackend(ABC):
         place: name of that device, also for runtimes with devices of their own, such as `gpu.1`.
         threaded: objects of a runtime that has threads of its own.
         note: further information about how it runs, for `str()`; may be empty.
-        value_range: of the model's training images; None if unknown.
+        value_range, resolution_m: of the model's training images, in metres per pixel; None if unknown.
+        checksum: of the bundle, also of the one that an exported file was made from; None for a model in memory.
     """
 
     name: ClassVar[str]
@@ -121,6 +122,8 @@ class ModelBackend(ABC):
     place: str
     note: str = ""
     value_range: ValueRange | None = None
+    resolution_m: float | None = None
+    checksum: str | None = None
 
     def __post_init__(self) -> None:
         self.in_channels = self.settings.in_channels

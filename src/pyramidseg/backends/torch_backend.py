@@ -55,6 +55,7 @@ class TorchBackend(ModelBackend):
     ) -> None:
         place = choose_device(device) if isinstance(device, str) else device
         segmenter = model if isinstance(model, Segmenter) else Segmenter.load(model)
+        bundle = {} if isinstance(model, Segmenter) else read_metadata(Path(model), kind=KIND)
         super().__init__(
             classes=segmenter.classes,
             settings=segmenter.settings,
@@ -62,14 +63,13 @@ class TorchBackend(ModelBackend):
             device=place,
             place=str(place),
             value_range=segmenter.value_range,
+            resolution_m=ground_resolution_of(bundle),
+            checksum=bundle.get(CHECKSUM),
         )
         with loading_without_threads(), out_of_memory_explained(REDUCE_MEMORY_HINT):
             dtype = torch.bfloat16 if precision == "bf16" else None
             copy = inference_copy(segmenter, dtype=dtype, as_written=as_written or place.type != "cpu")
             self.model: Segmenter = channels_last(copy.to(place))
-        bundle = {} if isinstance(model, Segmenter) else read_metadata(Path(model), kind=KIND)
-        self.checksum = bundle.get(CHECKSUM)  # None for a model in memory
-        self.resolution_m = ground_resolution_of(bundle)
         self._network: Callable[[Tensor], Tensor] = partial(logits_of_padded, self.model)
         self.prepare()
 

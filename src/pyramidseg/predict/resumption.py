@@ -23,8 +23,6 @@ from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
 from pyramidseg.images.open_scene import is_scene, is_zarr
 from pyramidseg.images.raster_scene import mosaic_parts
-from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
-from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
 from pyramidseg.predict.predictor import Predictor
@@ -158,7 +156,7 @@ def model_digest(backend: Backend) -> str:
     identified by its attribute `digest`, if it has one, or else by its class.
     """
     if isinstance(backend, ExportedBackend):
-        return backend.metadata.source.get(CHECKSUM) or file_sha256(backend.path)
+        return backend.checksum or file_sha256(backend.path)
     if not isinstance(backend, TorchBackend):
         return str(getattr(backend, "digest", "")) or digest((type(backend).__qualname__, backend.classes.to_dict()))
     if backend.checksum is not None:

@@ -4,10 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.base.classes import Classes
 from pyramidseg.model.bundle import read_description
-from pyramidseg.model.tensor_files import CHECKSUM
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.tta import TestTimeAugmentation
 
@@ -35,7 +33,6 @@ class ServedModel:
         """With the scores and the digest in its file, a bundle or an exported file."""
         backend, planner = predictor.backend, predictor.tile_planner
         plain = backend.backend if isinstance(backend, TestTimeAugmentation) else backend
-        digest = plain.metadata.source.get(CHECKSUM) if isinstance(plain, ExportedBackend) else None
         facts = read_description(path).facts if path.endswith(".safetensors") else {}
         return cls(
             name,
@@ -45,7 +42,7 @@ class ServedModel:
             f"{backend} {planner.tile_px} {planner.overlap_px}",
             str(getattr(backend, "value_range", None) or "unknown"),
             dict(facts.get("metrics") or {}),
-            digest or getattr(plain, "checksum", "") or "",
+            getattr(plain, "checksum", None) or "",
         )
 
     @property
