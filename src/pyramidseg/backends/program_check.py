@@ -9,7 +9,7 @@ functions in sizes; sizes of the input and integers in guards; ATen operations a
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 OPERATION = re.compile(r"torch\.ops\.aten\.(?!from_file)\w+(\.\w+)?|torch\.sym_(max|min|not|sum|sqrt|float|int|ite)")
@@ -26,6 +26,7 @@ SIZE_FUNCTIONS = frozenset(
     ]
 )
 SYMBOL = re.compile(r"[a-z]+\d+")
+INPUT_SIZE = re.compile(r"L\['images'\]\.size\(\)\[\d+\]")
 ASSUMPTIONS = frozenset({"positive", "integer", "nonnegative"})
 CONTAINERS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 """Types of the containers of a program's inputs and outputs; others may import modules by name."""
@@ -47,10 +48,11 @@ def check_program(content: bytes) -> None:
     try:
         program = json.loads(content)
         for key, value in _items(program):
-            if key == "expr_str" and not _is_size(_parsed(value)):
-                raise ForbiddenText(f"the size {str(value)[:80]!r}")
-            if key == "guards_code":
-                _check_guards(value)
+            if key == "expr_str":
+                _check_expression(value, "size", _is_size)
+            elif key == "guards_code":
+                for guard in value if isinstance(value, list) else [None]:
+                    _check_expression(guard, "guard", _is_guard)
             elif key in ("target", "as_operator"):
                 _check_operation(value)
             elif key in ("in_spec", "out_spec") and value is not None:
@@ -71,6 +73,15 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
             stack.extend(found.values())
         elif isinstance(found, list):
             stack.extend(found)
+
+
+def _check_expression(text: object, kind: str, is_allowed: Callable[[ast.expr], bool]) -> None:
+    try:
+        parsed = ast.parse(text, mode="eval").body if isinstance(text, str) and len(text) <= MAX_CHARACTERS else None
+    except (SyntaxError, ValueError, MemoryError):
+        parsed = None
+    if parsed is None or not is_allowed(parsed):
+        raise ForbiddenText(f"the {kind} {str(text)[:80]!r}")
 
 
 def _check_operation(name: object) -> None:
@@ -106,14 +117,6 @@ def _is_size(node: ast.expr) -> bool:
             return False
 
 
-def _check_guards(guards: object) -> None:
-    if not isinstance(guards, list):
-        raise ForbiddenText(f"guards that are not a list: {str(guards)[:80]!r}")
-    for guard in guards:
-        if not _is_guard(_parsed(guard)):
-            raise ForbiddenText(f"the guard {str(guard)[:80]!r}")
-
-
 def _is_guard(node: ast.expr) -> bool:
     """Whether an expression compares integers and sizes of the input `images`."""
     match node:
@@ -132,25 +135,5 @@ def _is_guard(node: ast.expr) -> bool:
             return _is_guard(operand)
         case ast.Call(func=ast.Name(id="max" | "min"), args=arguments, keywords=[]):
             return all(map(_is_guard, arguments))
-        case ast.Subscript(
-            value=ast.Call(
-                func=ast.Attribute(
-                    value=ast.Subscript(value=ast.Name(id="L"), slice=ast.Constant(value="images")), attr="size"
-                ),
-                args=[],
-                keywords=[],
-            ),
-            slice=ast.Constant(value=int()),
-        ):
-            return True
         case _:
-            return False
-
-
-def _parsed(text: object) -> ast.expr:
-    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
-        raise ForbiddenText(f"the expression {str(text)[:80]!r}")
-    try:
-        return ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError):
-        raise ForbiddenText(f"the expression {text[:80]!r}") from None
+            return INPUT_SIZE.fullmatch(ast.unparse(node)) is not None
