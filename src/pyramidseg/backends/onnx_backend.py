@@ -29,7 +29,6 @@ class OnnxRuntimeBackend(ExportedBackend):
     libraries = ("onnx", "onnxruntime")
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
-        """A session on the device."""
         runtime = import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")
         provider, provider_options = _choose_provider(device, runtime.get_available_providers())
         options = runtime.SessionOptions()
@@ -75,7 +74,6 @@ class OnnxRuntimeBackend(ExportedBackend):
 
     @classmethod
     def save(cls, content: "onnx.ModelProto", path: Path, metadata: ExportMetadata) -> None:
-        """Write a model with its metadata."""
         import onnx
 
         texts = metadata.to_strings()
@@ -86,12 +84,10 @@ class OnnxRuntimeBackend(ExportedBackend):
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
-        """Check that this ONNX Runtime was built for a device."""
         runtime = import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")
         _choose_provider(str(device), runtime.get_available_providers())
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
-        """The chosen outputs, on the CPU."""
         values = self.program.run(list(self.outputs), {INPUT: self.to_input(images).cpu().numpy()})
         return {name: torch.from_numpy(value) for name, value in zip(self.outputs, values, strict=True)}
 

@@ -47,7 +47,6 @@ class OpenVinoBackend(ExportedBackend):
     fixed_precision = False
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
-        """A program for the device."""
         openvino = import_extra("openvino", extra="openvino", purpose="backend=openvino")
         _check_weights(self.path, metadata_strings(content, self.path))
         core = shared_core()
@@ -104,12 +103,10 @@ class OpenVinoBackend(ExportedBackend):
 
     @classmethod
     def files(cls, path: Path) -> tuple[Path, ...]:
-        """The weights and the graph."""
         return path.with_suffix(".bin"), path
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
-        """Check that OpenVINO has a device on this machine."""
         _device(str(device), shared_core().available_devices)
 
     @classmethod
@@ -124,7 +121,6 @@ class OpenVinoBackend(ExportedBackend):
         return _actual_precision(core.compile_model(model, place, hint))
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
-        """The chosen outputs, on the CPU."""
         # One request per call, which costs nothing, so that threads can share the backend.
         values = self.program.infer_new_request([self.to_input(images).cpu().numpy()])
         return {name: torch.from_numpy(values[index]) for index, name in enumerate(self.outputs)}

@@ -87,7 +87,6 @@ class ExportedTorchBackend(ExportedBackend):
 
     @classmethod
     def save(cls, content: ExportedProgram, path: Path, metadata: ExportMetadata) -> None:
-        """Write a program with its metadata."""
         texts = json.dumps(metadata.to_strings(), ensure_ascii=False)
         file = io.BytesIO()  # torch ends the process where its own writer of files finds the disk full
         torch.export.save(content, file, extra_files={METADATA_FILE: texts})
@@ -98,12 +97,10 @@ class ExportedTorchBackend(ExportedBackend):
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
-        """Check that torch has a device on this machine."""
         choose_device(str(device))
 
     @torch.inference_mode()
     def run(self, images: Tensor) -> dict[str, Tensor]:
-        """The chosen outputs, on the backend's device."""
         with out_of_memory_explained(REDUCE_MEMORY_HINT):
             values = dict(zip((LOGITS, COARSE), self.program(self.to_input(images).to(self.device)), strict=True))
         return {name: values[name] for name in self.outputs}

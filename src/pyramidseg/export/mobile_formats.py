@@ -46,13 +46,11 @@ class MobileFile(ProgramFile):
 
     @classmethod
     def save(cls, content: bytes, path: Path, metadata: ExportMetadata) -> None:
-        """Write a converted program and its metadata."""
         path.write_bytes(content)
         write_json(cls.files(path)[0], {**metadata.to_strings(), CHECKSUM: file_sha256(path)})
 
     @classmethod
     def files(cls, path: Path) -> tuple[Path, ...]:
-        """The metadata, and the file itself."""
         return path.with_name(f"{path.name}.json"), path
 
     @classmethod
@@ -72,12 +70,10 @@ class MobileFile(ProgramFile):
             raise damaged_file(cls.files(path)[0], error) from None
 
     def open(self, content: Path, device: str, precision: RunPrecision) -> Opened:
-        """A function of the images."""
         with quiet_libraries():
             return Opened(type(self)._load(content), self.metadata.precision, "cpu")
 
     def output(self, images: Tensor) -> Tensor:
-        """The output."""
         with quiet_libraries():
             return torch.from_numpy(np.array(self.program(self.to_input(images))))
 

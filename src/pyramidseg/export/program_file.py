@@ -53,7 +53,6 @@ class ProgramFile(ExportedBackend):
         """The output, on the CPU."""
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
-        """The output as logits, on the CPU."""
         found = self.output(images)
         if self.own == "labels":
             found = nn.functional.one_hot(found.long(), len(self.classes)).permute(0, 3, 1, 2).float()
@@ -64,7 +63,6 @@ class OnnxProgramFile(ProgramFile, OnnxRuntimeBackend):
     """An ONNX file in ONNX Runtime."""
 
     def output(self, images: Tensor) -> Tensor:
-        """The output, on the CPU."""
         return torch.from_numpy(self.program.run([self.own], {INPUT: self.to_input(images).numpy()})[0])
 
 

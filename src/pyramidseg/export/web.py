@@ -186,7 +186,6 @@ class PageFile(OnnxProgramFile):
 
     @classmethod
     def files(cls, path: Path) -> tuple[Path, ...]:
-        """All files of a page."""
         others = (MODEL, "ort.wasm", "ort.mjs", "engine.js", "LICENSES.txt") if path.name == INDEX else ()
         return (*map(path.with_name, others), path)
 

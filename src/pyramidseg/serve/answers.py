@@ -132,8 +132,7 @@ def format_for(accept: str) -> str:
     Raises:
         Refused: 406, none of its types is possible.
     """
-    for part in accept.split(","):
-        name = BY_ACCEPT.get(part.partition(";")[0].strip().lower())
-        if name is not None:
-            return name
+    for kind in (part.partition(";")[0].strip().lower() for part in accept.split(",")):
+        if kind in BY_ACCEPT:
+            return BY_ACCEPT[kind]
     raise Refused(406, f"Accept: {accept[:100]}: not possible; use format= with one of {', '.join(FORMATS)}")

@@ -20,13 +20,13 @@ from pydantic import BaseModel, Field
 from pyramidseg.base.version import __version__
 from pyramidseg.predict.input_images import ImageLike
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
+from pyramidseg.serve.client import DATATYPES, HEADER
 from pyramidseg.serve.limits import Refused
 from pyramidseg.serve.served_model import ServedModel
 from pyramidseg.serve.service import Service, json_body, parse_json
 
-DTYPES = {"UINT8": np.uint8, "UINT16": np.uint16, "INT16": np.int16, "FP32": np.float32}
+DTYPES = {name: np.dtype(dtype) for dtype, name in DATATYPES.items()}
 OUTPUTS = {"labels": "UINT8", "confidence": "FP32", "probabilities": "FP32"}
-HEADER = "Inference-Header-Content-Length"
 
 MAX_JSON_BYTES, MAX_JSON_VALUES = 2**23, 2**22
 """Parsing and writing JSON stops all other requests for a moment; more values have to be binary."""
@@ -148,7 +148,7 @@ def _images(tensor: _Input, binary: bytes, most: int) -> list[ImageLike]:
         return [_encoded(tensor.data if size is None else binary)]
     if len(shape) != 4 or shape[0] > most:
         raise Refused(400, f"image: shape {shape}: [B, C, H, W] with B from 1 to {most} is needed")
-    dtype = np.dtype(DTYPES[tensor.datatype])
+    dtype = DTYPES[tensor.datatype]
     if size is None:
         array = _listed(tensor.data, dtype)
     elif size == count * dtype.itemsize:
