@@ -17,6 +17,7 @@ from torch.fx.experimental import _config as shape_config
 from pyramidseg.backends import LogitGeometry
 from pyramidseg.backends.metadata import INPUT, INPUT_DTYPES
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.text import first_line
 from pyramidseg.model.inference import inference_copy, logits_of_padded
 from pyramidseg.model.segmenter import Segmenter
 
@@ -67,35 +68,23 @@ def capture(
     """
     model = inference_copy(segmenter, dtype=DTYPES[precision], as_written=as_written, for_graph=True).cpu()
     graph, stride = change(Graph(model)), model.settings.coarsest_stride
-    if shape is not None:
-        only = torch.zeros(shape[0], model.settings.in_channels, *shape[1:], dtype=INPUT_DTYPES[input_dtype])
-        try:
-            with redirect_stderr(StringIO()):
-                return torch.export.export(graph, (only,), strict=False)
-        except Exception as error:  # of the tracer, or of the network's own code
-            raise _untraceable(model, f"of {shape[1]}x{shape[2]}", error) from error
     # Different sizes that need padding: what sizes have in common, the tracer would take as always true.
-    example = torch.zeros(
-        2, model.settings.in_channels, 2 * stride + 6, 3 * stride + 5, dtype=INPUT_DTYPES[input_dtype]
-    )
-    first: Exception | None = None
+    batch, height, width = shape or (2, 2 * stride + 6, 3 * stride + 5)
+    example = torch.zeros(batch, model.settings.in_channels, height, width, dtype=INPUT_DTYPES[input_dtype])
     # Sizes of 0 and 1 are not specialised, so that the graph also works for a single pixel.
     oblivious = shape_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-    for any_size in SIZES:
+    errors = []
+    for sizes in SIZES if shape is None else (lambda: None,):
         try:
             with oblivious, redirect_stderr(StringIO()):  # torch prints the partial graph of a failed trace
-                return torch.export.export(graph, (example,), dynamic_shapes=any_size(), strict=False)
+                return torch.export.export(graph, (example,), dynamic_shapes=sizes(), strict=False)
         except Exception as error:  # of the tracer, or of the network's own code
-            first = first or error
-    assert first is not None
-    raise _untraceable(model, "of any size", first) from first
-
-
-def _untraceable(model: Segmenter, size: str, error: Exception) -> ConfigError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return ConfigError(
-        f"encoder={model.encoder.name}: cannot be exported for images {size}: {reason[:160]}; use the bundle in torch"
-    )
+            errors.append(error)
+    raise ConfigError(
+        f"encoder={model.encoder.name}: cannot be exported for images of "
+        f"{'any size' if shape is None else f'{height}x{width}'}: {first_line(errors[0], max_chars=160)}; use the "
+        "bundle in torch"
+    ) from errors[0]
 
 
 def unknown_sizes() -> Any:
