@@ -1,4 +1,4 @@
-"""The export formats, and which options each of them takes."""
+"""The export formats, and the options that each of them takes."""
 
 from pyramidseg.backends.exported_backend import ExportedBackend
 from pyramidseg.backends.metadata import INPUT_DTYPES, LOGITS, Program
