@@ -8,6 +8,7 @@ from made_geo import TRANSFORM, UTM, write_image
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.data.image_mask_checks import check_georeference
 from pyramidseg.data.records import Record
+from pyramidseg.images.open_image import open_image
 
 SIDE = 8
 
@@ -19,6 +20,16 @@ def pair(folder: Path, *, side: int = SIDE, crs: str | None = UTM, transform: tu
     return Record("a", image, labels)
 
 
+def check(record: Record) -> None:
+    """`check_georeference` with the tags of both files."""
+    tags = []
+    for file in (record.image, record.mask):
+        assert file is not None
+        with open_image(file) as opened:
+            tags.append(opened.tiff)
+    check_georeference(record, *tags)
+
+
 def moved(columns: float, *, factor: float = 1) -> tuple[float, ...]:
     a, b, c, d, e, f = TRANSFORM
     return a * factor, b, c + columns * a, d, e * factor, f
@@ -27,13 +38,13 @@ def moved(columns: float, *, factor: float = 1) -> tuple[float, ...]:
 @pytest.mark.parametrize("columns", [0.6, -80])
 def test_mask_on_another_grid_is_refused(tmp_path: Path, columns: float) -> None:
     with pytest.raises(DefectError, match=rf"is {abs(columns):.1f} pixels away .*UTM zone 16N") as caught:
-        check_georeference(pair(tmp_path, transform=moved(columns)))
+        check(pair(tmp_path, transform=moved(columns)))
     assert caught.value.defect.kind is DefectKind.OFF_GRID
 
 
 def test_mask_on_another_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DefectError, match=r"UTM zone 17N.* and the image .*UTM zone 16N"):
-        check_georeference(pair(tmp_path, crs="EPSG:32617"))
+        check(pair(tmp_path, crs="EPSG:32617"))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +57,9 @@ def test_mask_on_another_map_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_fits_or_does_not_say_is_taken(tmp_path: Path, options: dict[str, object]) -> None:
-    check_georeference(pair(tmp_path, **options))  # type: ignore[arg-type]
+    check(pair(tmp_path, **options))  # type: ignore[arg-type]
 
 
 def test_mask_without_a_place_is_taken(tmp_path: Path) -> None:
     record = pair(tmp_path)
-    check_georeference(Record("a", record.image, mask(tmp_path / "mask.png")))
+    check(Record("a", record.image, mask(tmp_path / "mask.png")))

@@ -83,12 +83,12 @@ def test_error_about_a_resizable_mask_names_the_setting(tmp_path: Path) -> None:
 def test_exif_status_follows_both_tags(
     tmp_path: Path, tag: int, own: int, size: tuple[int, int], expected: ExifStatus
 ) -> None:
-    assert exif_status(pair(tmp_path, tag, own), size, tag) is expected
+    assert exif_status(pair(tmp_path, tag, own), size, tag, own) is expected
 
 
 def test_outlines_have_no_exif_tag(tmp_path: Path) -> None:
     record = pair(tmp_path, 3, 1)
-    assert exif_status(Record("a", record.image, tmp_path / "a.json"), (6, 8), 3) is ExifStatus.CONSISTENT
+    assert exif_status(Record("a", record.image, tmp_path / "a.json"), (6, 8), 3, 1) is ExifStatus.CONSISTENT
 
 
 def no_regions(object: object, size: object, where: object) -> tuple[()]:
@@ -102,10 +102,10 @@ def test_outlines_without_a_size_fit_any_orientation(
 ) -> None:
     record = Record("a", pair(tmp_path, tag, 1).image, write(tmp_path / name, "{}"))
     values = RegionMasks(objects, no_regions, {}, ())
-    assert exif_status(record, (8, 6), tag, values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
+    assert exif_status(record, (8, 6), tag, 1, values) is (ExifStatus.CONSISTENT if tag == 1 else ExifStatus.UNVERIFIED)
 
 
 def test_outlines_with_a_size_are_consistent(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", '{"imageHeight": 8, "imageWidth": 6, "shapes": []}')
     record = Record("a", pair(tmp_path, 6, 1).image, file)
-    assert exif_status(record, (8, 6), 6, RegionMasks(labelme._objects, no_regions, {}, ())) is ExifStatus.CONSISTENT
+    assert exif_status(record, (8, 6), 6, 1, RegionMasks(labelme._objects, no_regions, {}, ())) is ExifStatus.CONSISTENT

@@ -27,7 +27,7 @@ def size_mismatch(record: Record, *, image: Size, mask: Size) -> DefectError:
     if not (is_image_name(file.name) or is_array_name(file.name)):
         sizes, step = f"gives {record.id} a size of", "correct the size, or annotate the image again"
     sizes += f" {mask[0]} x {mask[1]} pixels (height x width), but its image {record.image} is {image[0]} x {image[1]}"
-    image_tag, mask_tag = exif_orientation(record.image), _mask_orientation(record)
+    image_tag, mask_tag = exif_orientation(record.image), exif_orientation(record.mask) if record.mask else 1
     if is_resizable(image=image, mask=mask):
         step += ", or set resize_masks: true"
     elif _same_aspect_ratio(image, mask[::-1]) and (image_tag >= 5) != (mask_tag >= 5):
@@ -70,18 +70,18 @@ class ExifStatus(Enum):
     MASK_ONLY = "the mask has another EXIF orientation than its image, and the sizes cannot show whether it is right"
 
 
-def exif_status(record: Record, size: Size, image_orientation: int, values: ValueSource | None = None) -> ExifStatus:
+def exif_status(
+    record: Record, size: Size, image_tag: int, mask_tag: int, values: ValueSource | None = None
+) -> ExifStatus:
     """The status of an image and a mask that have the same size.
 
     Args:
-        image_orientation: as `ImageHeader.orientation`.
-        values: the reader of the mask. Outlines have no EXIF tag, and without a size of their own they fit any
-            orientation.
+        image_tag, mask_tag: as `ImageHeader.orientation`; 1 for outlines, which have none.
+        values: the reader of the mask. Outlines without a size of their own fit any orientation.
     """
     if record.mask is not None and not is_image_name(record.mask.name):
         fits_any = isinstance(values, OutlineSource) and not values.has_own_size(record)
-        return ExifStatus.UNVERIFIED if fits_any and image_orientation != 1 else ExifStatus.CONSISTENT
-    image_tag, mask_tag = image_orientation, _mask_orientation(record)
+        return ExifStatus.UNVERIFIED if fits_any and image_tag != 1 else ExifStatus.CONSISTENT
     if image_tag == mask_tag:
         return ExifStatus.CONSISTENT
     if (image_tag >= 5) != (mask_tag >= 5) and size[0] != size[1]:
@@ -98,29 +98,21 @@ def exif_orientation(path: Path) -> int:
         return 1
 
 
-def _mask_orientation(record: Record) -> int:
-    return 1 if record.mask is None else exif_orientation(record.mask)
-
-
 # Georeferences.
 
 TOLERANCE_PX = 0.5
 """Allowed offset of a mask, in pixels of its image: conventions on a pixel's reference point differ by as much."""
 
 
-def check_georeference(record: Record) -> None:
-    """Reject a georeferenced mask that covers another area than its image. Nothing is computed for other masks.
+def check_georeference(record: Record, image: TiffHeader | None, mask: TiffHeader | None) -> None:
+    """Reject a georeferenced mask that covers another area than its image. Nothing is computed for other files.
 
     Raises:
         DataError: names both positions.
     """
-    if record.mask is None or not is_image_name(record.mask.name):
+    if record.mask is None or image is None or mask is None:
         return
-    image = _tiff_header(record.image)
-    if image is None or not image.georeferenced or image.orientation > 1:
-        return
-    mask = _tiff_header(record.mask)
-    if mask is None or not mask.georeferenced or mask.orientation > 1:
+    if not (image.georeferenced and mask.georeferenced) or max(image.orientation, mask.orientation) > 1:
         return
     sizes = (image.height, image.width), (mask.height, mask.width)
     if image.geo_tags == mask.geo_tags and sizes[0] == sizes[1]:
@@ -139,11 +131,6 @@ def check_georeference(record: Record) -> None:
             "if its georeference is wrong, remove it (save the mask as PNG)"
         )
         raise DefectError(DefectKind.OFF_GRID, record.mask, detail)
-
-
-def _tiff_header(path: Path) -> TiffHeader | None:
-    with open_image(path, header_only=True) as file:
-        return file.tiff
 
 
 def _offset_px(image_place: Georeference, mask_place: Georeference, *, image: Size, mask: Size) -> float | None:

@@ -97,16 +97,19 @@ def read_masked_image(path: Path, *, channels: Channels | None = None, content: 
         DataError: see `read_image`.
     """
     with open_image(path, content) as file:
-        header = _header(file)
-        if channels is None:
-            channels = header.channels - header.alpha
-        else:
-            check_channels(path, header, channels)
-        values = _decode(file, header)
-        tiff = file.tiff
-    assert values.shape == header[:3], path
-    image = select_masked(values, header, channels, None if tiff is None else tiff.nodata_value)
-    return with_channels(image, channels)
+        return masked_pixels(file, header_of(file), channels)
+
+
+def masked_pixels(file: OpenImage, header: ImageHeader, channels: Channels | None = None) -> MaskedImage:
+    """`read_masked_image` of an open file."""
+    if channels is None:
+        channels = header.channels - header.alpha
+    else:
+        check_channels(file.path, header, channels)
+    values = _decode(file, header)
+    assert values.shape == header[:3], file.path
+    nodata_value = None if file.tiff is None else file.tiff.nodata_value
+    return with_channels(select_masked(values, header, channels, nodata_value), channels)
 
 
 def select_masked(
@@ -139,7 +142,7 @@ def read_header(path: Path) -> ImageHeader:
         DataError: see `read_image`, as far as the header shows.
     """
     with open_image(path, header_only=True) as file:
-        return _header(file)
+        return header_of(file)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -185,7 +188,8 @@ def check_channels(path: Path, header: ImageHeader, channels: Channels) -> None:
         )
 
 
-def _header(file: OpenImage) -> ImageHeader:
+def header_of(file: OpenImage) -> ImageHeader:
+    """`read_header` of an open file."""
     (channels, dtype, alpha, color), tiff = _pixel_kind(file), file.tiff
     on_map = tiff is not None and tiff.georeferenced
     nodata = tiff is not None and (

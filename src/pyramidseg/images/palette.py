@@ -1,15 +1,13 @@
 """Colour palettes of masks, and indices that are reordered when a palette has the class colours in another order."""
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.base.classes import IGNORE, Color
-from pyramidseg.images.image_files import is_array_name
-from pyramidseg.images.open_image import open_image
+from pyramidseg.images.open_image import OpenImage
 
 ColorsByValue = Mapping[int, Color | None]
 """The class colour of each mask value, as far as it is known."""
@@ -22,16 +20,9 @@ def palette_colors(image: Image.Image) -> tuple[Color, ...]:
     return tuple(colors[: max(map(colors.index, colors), default=-1) + 1])
 
 
-def read_palette(path: Path) -> tuple[Color, ...]:
-    """The palette of a mask file, without decoding it; empty if it has none, or a grey ramp (index = grey level).
-
-    Raises:
-        DataError: the file is unreadable.
-    """
-    if is_array_name(path.name):
-        return ()
-    with open_image(path) as file:
-        palette = palette_colors(file.image) if file.image.mode == "P" else ()
+def palette_of(file: OpenImage) -> tuple[Color, ...]:
+    """The palette of a mask, without decoding it; empty if it has none, or a grey ramp (index = grey level)."""
+    palette = palette_colors(file.image) if not file.is_raster and file.image.mode == "P" else ()
     is_ramp = len(palette) > 1 and all(color == (index,) * 3 for index, color in enumerate(palette))
     return () if is_ramp else palette
 

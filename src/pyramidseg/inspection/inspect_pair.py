@@ -11,19 +11,28 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
-from pyramidseg.base.errors import DataError
+from pyramidseg.base.errors import DataError, PyramidSegError
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.data.channel_statistics import byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, exif_status, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.pairs import JoinedMasks, check_labels, ignore_nodata, read_labels
-from pyramidseg.data.records import DrawnSource, MaskSource, Record
-from pyramidseg.images.decode import ImageHeader, check_channels, read_header, read_image, read_masked_image
+from pyramidseg.data.records import DrawnSource, MaskSource, Record, ValueSource
+from pyramidseg.images.decode import (
+    ImageHeader,
+    check_channels,
+    header_of,
+    masked_pixels,
+    read_image,
+    read_masked_image,
+)
 from pyramidseg.images.image_files import is_image_name
 from pyramidseg.images.nodata import MaskedImage
-from pyramidseg.images.palette import read_palette
+from pyramidseg.images.open_image import open_image
+from pyramidseg.images.palette import palette_of
 from pyramidseg.images.scene_windows import window_at
+from pyramidseg.images.tiff import TiffHeader
 from pyramidseg.inspection.image_table import ImageFacts
 from pyramidseg.inspection.perceptual_hash import perceptual_hash
 
@@ -39,24 +48,33 @@ class PairInspection(NamedTuple):
         label_counts: (256,) int64, pixels by label; None if the mask cannot be used.
         unknown_values: the mask's values that are not classes.
         exif: whether EXIF orientations of image and mask agree.
-        palette: see `palette_colors`.
+        palette: colour of each class value in an index mask whose values were not assigned to classes by the user.
         contested: pixels that regions with several labels cover; 0 if images are not decoded.
     """
 
     record: Record
-    defects: tuple[Defect, ...]
-    image: ImageFacts | None
-    label_counts: NDArray[np.int64] | None
-    unknown_values: UnknownValuesError | None
-    exif: ExifStatus
-    palette: Mapping[int, Color]
+    defects: tuple[Defect, ...] = ()
+    image: ImageFacts | None = None
+    label_counts: NDArray[np.int64] | None = None
+    unknown_values: UnknownValuesError | None = None
+    exif: ExifStatus = ExifStatus.CONSISTENT
+    palette: Mapping[int, Color] = {}
     contested: int = 0
+
+
+class _Image(NamedTuple):
+    """An image file that can be used; `pixels` only if they are needed, `tiff` only of a TIFF file."""
+
+    header: ImageHeader
+    tiff: TiffHeader | None
+    pixels: MaskedImage | None
+    facts: ImageFacts
 
 
 def inspect_pair(
     record: Record, masks: MaskSource, *, num_classes: int, channels: Channels | None = None, decode_image: bool = True
 ) -> PairInspection:
-    """Find every defect of one image-mask pair.
+    """Find every defect of one image-mask pair. The image is opened once, the file of a mask twice.
 
     Args:
         channels: channels of the image that the model gets; None for all of them.
@@ -64,65 +82,39 @@ def inspect_pair(
             their statistics. Otherwise only its header is read, unless nodata or alpha exclude pixels from the labels.
     """
     defects: list[Defect] = []
-    header, pixels = _read_image(record.image, channels, defects, decode=decode_image)
-    image = None
-    if header is not None:
-        image = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
-        if decode_image and pixels is not None:
-            image = _with_pixels(image, record.image, pixels, defects)
-    labels, unknown = _inspect_mask(record, masks, defects)
-    counts, exif, palette, contested = None, ExifStatus.CONSISTENT, dict[int, Color](), 0
+    image = _read_image(record.image, channels, defects, decode=decode_image)
+    labels, unknown = _read_mask(record, masks, defects)
+    found = PairInspection(record, image=image and image.facts, unknown_values=unknown)
     size = unknown.size if unknown else None if labels is None else (labels.shape[0], labels.shape[1])
-    if header is not None and size is not None and size != header[:2]:
-        defects.append(size_mismatch(record, image=header[:2], mask=size).defect)
-    elif header is not None and labels is not None:
-        labels = labels if pixels is None else ignore_nodata(labels, pixels)
-        counts = _count_labels(record, masks, labels, defects, num_classes=num_classes, on_map=header.georeferenced)
-    if header is not None and counts is not None:
-        own, own_counts = record, counts
-        if isinstance(masks, JoinedMasks):
-            of_set, own = masks.of(record)
-            masks, own_counts = of_set.masks, counts[np.frombuffer(of_set.table, np.uint8)]
-        values = value_source(masks)
-        exif = exif_status(own, header[:2], header.orientation, values)
-        if decode_image and isinstance(values, DrawnSource):
-            contested = values.count_contested(own)
-        palette = palette_colors(own, masks, own_counts)
-    elif header is not None and header.orientation >= 5 and DefectKind.EXIF_TURNED in {one.kind for one in defects}:
-        exif = ExifStatus.NOT_APPLIED
-    return PairInspection(record, tuple(dict.fromkeys(defects)), image, counts, unknown, exif, palette, contested)
+    if image is not None:
+        if size is not None and size != image.header[:2]:
+            defects.append(size_mismatch(record, image=image.header[:2], mask=size).defect)
+        elif labels is not None:
+            found = _compare(found, image, masks, labels, defects, num_classes=num_classes, decoded=decode_image)
+        turned = any(defect.kind is DefectKind.EXIF_TURNED for defect in defects)
+        if turned and found.label_counts is None and image.header.orientation >= 5:
+            found = found._replace(exif=ExifStatus.NOT_APPLIED)
+    return found._replace(defects=tuple(dict.fromkeys(defects)))
 
 
-def palette_colors(record: Record, masks: MaskSource, counts: NDArray[np.int64]) -> dict[int, Color]:
-    """Palette colour of each class value in an index mask whose values were not assigned to classes by the user.
-
-    Args:
-        counts: (256,) pixels by label.
-
-    Raises:
-        DataError: the mask is unreadable.
-    """
-    if not isinstance(masks, ClassMasks) or type(masks.values) is not IndexValues or record.mask is None:
-        return {}
-    if masks.values.explicit or masks.values.colors:
-        return {}
-    palette = read_palette(record.mask)
-    return {value: palette[value] for value, label in masks.ids if counts[label] and value < len(palette)}
-
-
-def _read_image(
-    path: Path, channels: Channels | None, defects: list[Defect], *, decode: bool
-) -> tuple[ImageHeader | None, MaskedImage | None]:
-    """The header of an image, and its pixels if they are needed; None for both if it cannot be used."""
+def _read_image(path: Path, channels: Channels | None, defects: list[Defect], *, decode: bool) -> _Image | None:
+    """An image, with its pixels if they are needed; None if it cannot be used."""
+    pixels: MaskedImage | None = None
     try:
-        header = read_header(path)
-        if channels is not None:
-            check_channels(path, header, channels)
-        needs_pixels = decode or header.may_have_nodata
-        return header, read_masked_image(path, channels=channels) if needs_pixels else None
+        with open_image(path, header_only=not decode) as file:
+            header, tiff = header_of(file), file.tiff
+            if channels is not None:
+                check_channels(path, header, channels)
+            if decode or header.may_have_nodata:
+                again = not decode and window_at(path) is not None  # it was opened without its pixels
+                pixels = read_masked_image(path, channels=channels) if again else masked_pixels(file, header, channels)
     except DataError as error:
         defects += as_defects(error, file=path, otherwise=DefectKind.UNREADABLE_IMAGE)
-        return None, None
+        return None
+    facts = ImageFacts(header.height, header.width, header.channels - header.alpha, header.dtype)
+    if decode and pixels is not None:
+        facts = _with_pixels(facts, path, pixels, defects)
+    return _Image(header, tiff, pixels, facts)
 
 
 def _with_pixels(facts: ImageFacts, path: Path, pixels: MaskedImage, defects: list[Defect]) -> ImageFacts:
@@ -138,7 +130,7 @@ def _with_pixels(facts: ImageFacts, path: Path, pixels: MaskedImage, defects: li
     )
 
 
-def _inspect_mask(
+def _read_mask(
     record: Record, masks: MaskSource, defects: list[Defect]
 ) -> tuple[NDArray[np.uint8] | None, UnknownValuesError | None]:
     """Labels of a mask, or its unknown values; neither if it cannot be read."""
@@ -162,29 +154,55 @@ def _inspect_mask(
     return None, error if isinstance(error, UnknownValuesError) else None
 
 
-def _count_labels(
-    record: Record,
+def _compare(
+    found: PairInspection,
+    image: _Image,
     masks: MaskSource,
     labels: NDArray[np.uint8],
     defects: list[Defect],
     *,
     num_classes: int,
-    on_map: bool,
-) -> NDArray[np.int64] | None:
-    """Pixels by label, (256,); None if the labels cannot be used."""
+    decoded: bool,
+) -> PairInspection:
+    """With what an image and labels of its size show together; without counts if the labels cannot be used."""
+    record = own = found.record
+    file, source, header = record.mask or record.image, masks, image.header
+    labels = labels if image.pixels is None else ignore_nodata(labels, image.pixels)
     counts: NDArray[np.int64] = byte_counts(labels[..., None])[0]
-    file = record.mask or record.image
+    own_counts = counts
+    if isinstance(masks, JoinedMasks):
+        of_set, own = masks.of(record)
+        source, own_counts = of_set.masks, counts[np.frombuffer(of_set.table, np.uint8)]
+    values = value_source(source)
+    orientation, palette, tiff = _read_tags(own, values)
     try:
         check_labels(record, masks, counts, num_classes=num_classes)
-        if on_map:
-            check_georeference(record)
+        check_georeference(record, image.tiff, tiff)
     except DataError as error:
         defects += as_defects(error, file=file, otherwise=DefectKind.UNKNOWN_VALUE)
-        return None
+        return found
     if counts[IGNORE] == counts.sum():
         detail = "all pixels are ignored, none has a class; label it, or remove it"
         defects.append(Defect(DefectKind.ALL_IGNORED, record.image if window_at(record.image) else file, detail))
-    return counts
+    ids = source.ids if isinstance(source, ClassMasks) else ()
+    return found._replace(
+        label_counts=counts,
+        exif=exif_status(own, header[:2], header.orientation, orientation, values),
+        palette={value: palette[value] for value, label in ids if own_counts[label] and value < len(palette)},
+        contested=values.count_contested(own) if decoded and isinstance(values, DrawnSource) else 0,
+    )
+
+
+def _read_tags(record: Record, values: ValueSource | None) -> tuple[int, tuple[Color, ...], TiffHeader | None]:
+    """EXIF orientation of a mask file, its palette if colours can contradict each other, and its TIFF tags."""
+    if record.mask is None or not is_image_name(record.mask.name):
+        return 1, (), None
+    try:
+        with open_image(record.mask, header_only=True) as file:
+            has_colors = type(values) is IndexValues and not values.explicit and not values.colors
+            return file.orientation, palette_of(file) if has_colors else (), file.tiff
+    except PyramidSegError:  # a user's own mask source may read other files
+        return 1, (), None
 
 
 def _same_bytes(record: Record) -> bool:
@@ -204,11 +222,8 @@ def _is_copy_of_image(record: Record) -> bool:
     if _same_bytes(record):
         return True
     try:
-        if read_header(record.mask)[:2] != read_header(record.image)[:2]:
-            return False
         mask = read_image(record.mask, channels=1)
-        if len(np.unique(mask)) < MIN_GREY_LEVELS:
-            return False
-        return np.array_equal(read_image(record.image, channels=1), mask)
+        is_photograph = len(np.unique(mask)) >= MIN_GREY_LEVELS
+        return is_photograph and np.array_equal(read_image(record.image, channels=1), mask)
     except DataError:
         return False
