@@ -6,19 +6,15 @@ import yaml
 from planting import FORMATS, write_dataset
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.overrides import make_config
-from pyramidseg.data.records import Record
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.inspection.image_table import ImageFacts, ImageTable
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
+from pyramidseg.inspection.inspect_pair import ImageFacts
 from pyramidseg.inspection.proposal import propose_settings
 from pyramidseg.inspection.training_check import check_dataset
 
 
-def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:
-    made = ImageTable({"train": tuple(Record(str(index), Path()) for index in range(len(sizes)))})
-    for place, (height, width) in enumerate(sizes):
-        made.add(place, ImageFacts(height, width, channels, "uint8"))
-    return made
+def facts(*sizes: tuple[int, int], channels: int = 3) -> list[ImageFacts]:
+    return [ImageFacts(height, width, channels, "uint8") for height, width in sizes]
 
 
 @pytest.mark.parametrize(
@@ -33,12 +29,12 @@ def table(*sizes: tuple[int, int], channels: int = 3) -> ImageTable:
     ],
 )
 def test_crop_follows_the_sizes(sizes: list[tuple[int, int]], crop: list[int]) -> None:
-    assert propose_settings(table(*sizes))["data"]["crop"] == crop
+    assert propose_settings(facts(*sizes))["data"]["crop"] == crop
 
 
 def test_channels_are_proposed_if_they_are_not_three() -> None:
-    assert propose_settings(table((64, 64), channels=8))["model"] == {"in_channels": 8}
-    assert "model" not in propose_settings(table((64, 64)))
+    assert propose_settings(facts((64, 64), channels=8))["model"] == {"in_channels": 8}
+    assert "model" not in propose_settings(facts((64, 64)))
 
 
 @pytest.mark.parametrize("format", FORMATS)

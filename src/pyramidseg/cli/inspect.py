@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Inspect a dataset; status 3 if it has defects."""
     from pyramidseg.base.output_lock import locked
     from pyramidseg.formats.dataset_statements import reading_config
-    from pyramidseg.inspection.inspect_dataset import inspect_dataset
+    from pyramidseg.inspection.inspect_dataset import draw_augmented, inspect_dataset
     from pyramidseg.inspection.inspection_report import PAGE, TABLE, by_kind, check_output_folder, write_inspection
 
     out = Path(arguments.out)
@@ -34,8 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
         check_output_folder(out, overwrite=arguments.overwrite)
         inspection = inspect_dataset(arguments.dataset, data=data)
         if arguments.augmented:
-            from pyramidseg.inspection.augmented_sheet import draw_augmented
-
             inspection = replace(inspection, augmented=draw_augmented(inspection, data))
         check_output_folder(out, overwrite=arguments.overwrite)  # others may have written there in the meantime
         write_inspection(out, inspection)

@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.data.pairs import read_pair
-from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.thumbnails import jpeg_uri, labels_png_uri, resize_to_thumbnail, to_rgb
 
 MIN_SAMPLES = 12
@@ -72,14 +70,8 @@ class SampleSelector:
         return sorted({*chosen, *filled.tolist()})
 
 
-def draw_sample(dataset: Dataset, split: str, record: Record) -> Sample:
-    """A sample with its pictures; images without three channels are converted by `to_rgb`."""
-    image, labels = read_pair(record, dataset.masks, channels=dataset.bands)
-    return make_sample(dataset.classes, split, record.id, image, labels)
-
-
 def make_sample(classes: Classes, split: str, record_id: str, image: NDArray[Any], labels: NDArray[np.uint8]) -> Sample:
-    """A sample of an image, (H, W, C), and its labels, (H, W)."""
+    """A sample of an image, (H, W, C) of any dtype (see `to_rgb`), and its labels, (H, W)."""
     occurring = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[: len(classes)])
     return Sample(
         split=split,

@@ -8,7 +8,7 @@ across splits only, because a model would be scored on what it was trained on.
 import filecmp
 import hashlib
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +18,39 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import MaskSource, Record
 from pyramidseg.images.decode import read_masked_image
 from pyramidseg.images.scene_windows import scene_of
-from pyramidseg.inspection.image_table import ImageTable
+from pyramidseg.inspection.dataset_checks import ListedImage
+from pyramidseg.inspection.inspect_pair import ImageFacts
 from pyramidseg.inspection.perceptual_hash import MIN_CORRELATION, nearest_hashes, thumbnail_correlation
 
 EXCERPT_BYTES = 4096
 
 
-def find_duplicates(table: ImageTable, masks: MaskSource) -> Iterator[Defect]:
+def find_duplicates(images: Sequence[ListedImage], masks: MaskSource) -> Iterator[Defect]:
     """Images that are in their split twice, or in an earlier split too, identical or similar.
 
     Each copy of an image of an earlier split is a leak, even if it is a copy of one of its own split too.
     """
-    records, leaks = table.records, set()
-    for group in table.same_checksum():
-        originals: list[int] = []  # of each different image its first index
-        for index in group:
-            other = next((one for one in originals if _same_pixels(records[one], records[index])), None)
+    groups: dict[ImageFacts, list[ListedImage]] = {}
+    for image in images:
+        groups.setdefault(image.facts, []).append(image)
+    leaks: set[ListedImage] = set()
+    for group in groups.values():
+        originals: list[ListedImage] = []  # the first of each different image
+        for image in group:
+            other = next((one for one in originals if _same_pixels(one.record, image.record)), None)
             if other is None:
-                originals.append(index)
+                originals.append(image)
                 continue
-            defect = _duplicate(table, index, other, masks)
-            yield defect
-            if defect.kind is DefectKind.LEAK:
-                leaks.add(index)
-    for index, other in _similar_across_splits(table):
-        first, record = records[other], records[index]
+            yield _duplicate(image, other, masks)
+            if image.split != other.split:
+                leaks.add(image)
+    for image, other in _similar_across_splits(images):
+        first, record = other.record, image.record
         one_scene = scene_of(first.image) == scene_of(record.image)
-        if index not in leaks and not one_scene and _is_similar(first, record):
+        if image not in leaks and not one_scene and _is_similar(first, record):
             detail = (
-                f"looks like {first.image} of split {table.split_of[other]}; keep images of one scene or sequence "
-                "in one split (data.group)"
+                f"looks like {first.image} of split {other.split}; keep images of one scene or sequence in one split "
+                "(data.group)"
             )
             yield Defect(DefectKind.LEAK, record.image, detail)
 
@@ -81,28 +84,27 @@ def _excerpt(file: Path) -> tuple[int, bytes]:
     return size, digest.digest()
 
 
-def _duplicate(table: ImageTable, index: int, other: int, masks: MaskSource) -> Defect:
-    first, record = table.records[other], table.records[index]
+def _duplicate(image: ListedImage, other: ListedImage, masks: MaskSource) -> Defect:
+    first, record = other.record, image.record
     same = f"has the same pixels as {first.image}"
     same_labels = _same_labels(first, record, masks)
-    if table.split_of[index] != table.split_of[other]:
+    if image.split != other.split:
         masked = "" if same_labels else ", which has another mask"
-        detail = f"{same} of split {table.split_of[other]}{masked}; remove it from one of them"
+        detail = f"{same} of split {other.split}{masked}; remove it from one of them"
         return Defect(DefectKind.LEAK, record.image, detail)
     if not same_labels:
         return Defect(DefectKind.CONTRADICTION, record.image, f"{same}, but their masks differ; keep the right one")
     return Defect(DefectKind.DUPLICATE, record.image, f"{same}; keep one of them")
 
 
-def _similar_across_splits(table: ImageTable) -> Iterator[tuple[int, int]]:
+def _similar_across_splits(images: Sequence[ListedImage]) -> Iterator[tuple[ListedImage, ListedImage]]:
     """Images, each with the image of an earlier split whose hash is nearest, if it is near."""
-    before: dict[int, int] = {}
-    for split in table.splits:
-        hashes = table.hashes(split)
-        nearest = nearest_hashes(*(np.array([*some.values()], np.uint64) for some in (hashes, before)))
-        earlier = [*before]
-        yield from ((index, earlier[row]) for index, row in zip(hashes, nearest.tolist(), strict=True) if row >= 0)
-        before |= hashes
+    before: list[ListedImage] = []
+    for _, of_split in groupby(images, key=lambda image: image.split):
+        mine = [image for image in of_split if image.facts.hash is not None]
+        hashes = (np.array([image.facts.hash for image in some], np.uint64) for some in (mine, before))
+        yield from ((image, before[at]) for image, at in zip(mine, nearest_hashes(*hashes), strict=True) if at >= 0)
+        before += mine
 
 
 def _same_pixels(first: Record, second: Record) -> bool:

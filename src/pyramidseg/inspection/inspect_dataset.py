@@ -9,24 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectKind
-from pyramidseg.data.channel_statistics import ChannelStatistics, ChannelSums
-from pyramidseg.data.records import Dataset, DatasetSource, Record
+from pyramidseg.base.errors import PyramidSegError
+from pyramidseg.data.pairs import FilePairs, read_pair
+from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.images.scene_windows import window_at
-from pyramidseg.inspection.class_statistics import SplitSummary
-from pyramidseg.inspection.contact_sheet import Sample, SampleSelector, draw_sample
-from pyramidseg.inspection.dataset_checks import (
-    ADD_IMAGES,
-    PairCollector,
-    find_id_conflicts,
-    find_outliers,
-    missing_classes,
-)
+from pyramidseg.inspection.contact_sheet import MIN_SAMPLES, Sample, make_sample
+from pyramidseg.inspection.dataset_checks import ADD_IMAGES, find_id_conflicts, find_outliers, missing_classes
 from pyramidseg.inspection.defect_summary import UnknownValue
 from pyramidseg.inspection.duplicates import find_duplicates
-from pyramidseg.inspection.inspect_pair import PairInspection
+from pyramidseg.inspection.pair_collector import ChannelGroup, PairCollector, SplitSummary
 from pyramidseg.inspection.proposal import Proposal, propose
 
 FEW_SCORED = 20
@@ -43,15 +39,6 @@ _LOSES_LABELS = {
 """Defects of files that belong to no record, whose labels might have shown a class."""
 
 USUAL_ORDER = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channel statistics of all images with one number of channels and one dtype."""
-
-    dtype: str
-    images: int
-    channels: tuple[ChannelStatistics, ...]
 
 
 @dataclass(frozen=True)
@@ -96,15 +83,15 @@ def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) ->
     # Train first: an image in two splits is reported for the later one.
     order = (*USUAL_ORDER, *dataset.splits)
     dataset = replace(dataset, splits={it: dataset.splits[it] for it in order if it in dataset.splits})
-    collected = _InspectionCollector(dataset.splits, len(dataset.classes))
-    table, records = collected.table, collected.table.records
-    collected.inspect(dataset, channels=dataset.bands, decode_images=True, task="inspecting images and masks")
+    collected = PairCollector(dataset, dataset.splits)
+    collected.inspect(channels=dataset.bands, decode_images=True, task="inspecting images and masks")
+    images, statistics = collected.images, collected.statistics
     found += [
         *find_id_conflicts(dataset.splits),
         *dict.fromkeys(collected.defects),
-        *collected.defects_across_pairs(dataset.source),
-        *find_outliers(table),
-        *find_duplicates(table, dataset.masks),
+        *collected.defects_across_pairs(),
+        *find_outliers(images),
+        *find_duplicates(images, dataset.masks),
     ]
     remarks = [*collected.remarks()]
     empty_windows = [it.file for it in found if it.kind is DefectKind.ALL_IGNORED and window_at(it.file)]
@@ -113,60 +100,33 @@ def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) ->
         remarks.append(f"all pixels of {len(empty_windows)} windows are ignored, for example of {empty_windows[0]}")
     classes_unclear = any(defect.kind is DefectKind.UNCLEAR_CLASSES for defect in found)
     if not classes_unclear:
-        empty, uncertain = _empty_classes(dataset, collected.statistics, labels_lost=labels_lost)
+        empty, uncertain = _empty_classes(dataset, statistics, labels_lost=labels_lost)
         found += empty
         remarks += uncertain
     train, val = (len(dataset.splits.get(split, ())) for split in ("train", "val"))
     if 0 < val < FEW_SCORED and train:
         few = f"split val has {val} images, which cannot tell two models apart unless they differ by several points"
-        images = 0 if "window" in dataset.description else train + val
-        advice = f": train with --folds 5, whose scores are of all {images} images" if images >= 5 else ""
+        total = 0 if "window" in dataset.description else train + val
+        advice = f": train with --folds 5, whose scores are of all {total} images" if total >= 5 else ""
         remarks.append(few + advice)
     unknown_values = collected.unknown.values()
-    chosen = collected.samples.select()
-    samples = (draw_sample(dataset, table.split_of[index], records[index]) for index in chosen)
+    samples = [
+        make_sample(dataset.classes, split, record.id, *read_pair(record, dataset.masks, channels=dataset.bands))
+        for split, record in (collected.pairs[index] for index in collected.samples.select())
+    ]
     return Inspection(
         dataset=dataset,
         defects=tuple(found),
         remarks=tuple(remarks),
         doubtful_turns=tuple(collected.doubtful_turns()),
         classes_unclear=classes_unclear,
-        summaries=collected.statistics,
-        sizes=Counter((facts.height, facts.width) for facts in table.facts.values()),
+        summaries=statistics,
+        sizes=Counter(image.facts[:2] for image in images),
         channel_groups=collected.channel_groups(),
         unknown_values=unknown_values,
         samples=tuple(samples),
-        proposal=propose(dataset, table, collected.statistics, found, unknown_values),
+        proposal=propose(dataset, [image.facts for image in images], statistics, found, unknown_values),
     )
-
-
-class _InspectionCollector(PairCollector):
-    """Collects also what only the inspection reports."""
-
-    def __init__(self, splits: Mapping[str, tuple[Record, ...]], num_classes: int) -> None:
-        super().__init__(splits, num_classes)
-        self.samples = SampleSelector(num_classes)
-        self._images: Counter[tuple[str, int]] = Counter()
-        self._sums: dict[tuple[str, int], tuple[ChannelSums, ...]] = {}
-
-    def add(self, index: int, pair: PairInspection) -> None:
-        """Add one pair."""
-        super().add(index, pair)
-        if pair.image is not None:
-            key = pair.image.dtype, pair.image.channels
-            self._images[key] += 1
-            sums = self._sums.setdefault(key, tuple(ChannelSums(pair.image.dtype) for _ in pair.image.sums))
-            for band, more in zip(sums, pair.image.sums, strict=True):
-                band.add(more)
-        if pair.label_counts is not None:
-            self.samples.add(index, pair.label_counts)
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """Channel statistics by kind of image, the most frequent kind first."""
-        return tuple(
-            ChannelGroup(key[0], images, tuple(band.statistics() for band in self._sums[key]))
-            for key, images in self._images.most_common()
-        )
 
 
 def _empty_classes(
@@ -190,3 +150,27 @@ def _empty_classes(
         else:
             defects.append(Defect(DefectKind.EMPTY_CLASS, Path(dataset.source), f"{found}; {ADD_IMAGES}"))
     return defects, remarks
+
+
+def draw_augmented(inspection: Inspection, data: DataConfig) -> tuple[Sample, ...]:
+    """The crops of a few training images, at even distances, that the first epoch of a run with seed 0 draws.
+
+    Images that cannot be read are left out: the inspection lists them as defects.
+    """
+    from pyramidseg.data.loading import TrainingSamples  # imports torch
+    from pyramidseg.data.transforms import Augmentation
+
+    dataset = inspection.dataset
+    records = dataset.splits.get("train", ())
+    if not records or not inspection.channel_groups:
+        return ()
+    pairs = FilePairs(records, dataset.masks, dataset.bands or len(inspection.channel_groups[0].channels))
+    pixels = inspection.summaries["train"].pixels
+    samples = TrainingSamples(pairs, augmentation=Augmentation(data, tuple(pixels)), seed=0)
+    drawn = []
+    for index in np.linspace(0, len(records) - 1, min(MIN_SAMPLES, len(records))).round().astype(int).tolist():
+        sample = samples[0, index]
+        if not isinstance(sample, PyramidSegError):
+            image, labels, _ = sample
+            drawn.append(make_sample(dataset.classes, "train", records[index].id, image, labels))
+    return tuple(drawn)

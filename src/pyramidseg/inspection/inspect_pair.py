@@ -13,7 +13,7 @@ from pyramidseg.base.classes import IGNORE, Color
 from pyramidseg.base.defects import Defect, DefectKind, as_defects
 from pyramidseg.base.errors import DataError, PyramidSegError
 from pyramidseg.base.setting_types import Channels
-from pyramidseg.data.channel_statistics import byte_counts, channel_sums
+from pyramidseg.data.channel_statistics import ChannelSums, byte_counts, channel_sums
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError, value_source
 from pyramidseg.data.image_mask_checks import ExifStatus, check_georeference, exif_status, size_mismatch
 from pyramidseg.data.index_masks import IndexValues
@@ -33,11 +33,29 @@ from pyramidseg.images.open_image import open_image
 from pyramidseg.images.palette import palette_of
 from pyramidseg.images.scene_windows import window_at
 from pyramidseg.images.tiff import TiffHeader
-from pyramidseg.inspection.image_table import ImageFacts
 from pyramidseg.inspection.perceptual_hash import perceptual_hash
 
 MIN_GREY_LEVELS = 8
 """A mask is compared with its image only if it has at least as many grey levels: with fewer it is not a photograph."""
+
+
+class ImageFacts(NamedTuple):
+    """What is known of an image; the fields with a default only if its pixels were decoded.
+
+    Attributes:
+        channels: without alpha.
+        hash: see `perceptual_hash`.
+        checksum: CRC-32 of the pixels as stored.
+        sums: of each channel.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    hash: int | None = None
+    checksum: int = 0
+    sums: tuple[ChannelSums, ...] = ()
 
 
 class PairInspection(NamedTuple):

@@ -2,13 +2,16 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from pyramidseg.base.config import Config
+from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import ConfigError, DataError
 from pyramidseg.base.machine import free_bytes
+from pyramidseg.base.text import first_few
 from pyramidseg.data.loading import TrainingSamples, workers_are_forked
 from pyramidseg.data.normalization import (
     Normalization,
@@ -21,9 +24,13 @@ from pyramidseg.data.pairs import AllPixels, FilePairs, cache_note
 from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.data.transforms import Augmentation, unused_steps
 from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.paired import MASK_FOLDERS
+from pyramidseg.images.image_files import list_images
 from pyramidseg.images.value_range import ValueRange
+from pyramidseg.inspection.defect_summary import refuse_files
+from pyramidseg.inspection.duplicates import find_duplicates
+from pyramidseg.inspection.pair_collector import PairCollector
 from pyramidseg.inspection.training_check import DatasetSummary, check_dataset, fingerprint
-from pyramidseg.inspection.unlabeled_folder import open_unlabeled
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +103,56 @@ def check_and_measure(dataset: Dataset, config: Config) -> PreparedData:
     value_range = measure_value_range(dataset.split("train"), dtypes, channels=channels, normalization=normalization)
     resolution_m = measure_ground_resolution(dataset.split("train"))
     return PreparedData(config, dataset, summary, normalization, value_range, unlabeled, resolution_m)
+
+
+def open_unlabeled(dataset: Dataset, config: Config, dtypes: tuple[str, ...]) -> tuple[Record, ...]:
+    """The images of the folder `data.unlabeled`, all decoded once; names those that are left out.
+
+    Copies of images that models are scored on are left out.
+
+    Args:
+        dtypes: of the training images.
+
+    Raises:
+        ConfigError: the average of the weights, which labels the images, is off.
+        DataError: no images, images that cannot be used, or a folder of masks among them.
+    """
+    if not config.optim.ema:
+        raise ConfigError("data.unlabeled: the average of the weights labels these images; remove optim.ema=0")
+    folder = Path(config.data.unlabeled or "")
+    setting = f"data.unlabeled={folder}"
+    if not (files := list_images(folder) if folder.is_dir() else []):
+        reason = "no images in this folder or its subfolders" if folder.is_dir() else "no such folder"
+        raise DataError(f"{setting}: {reason}; give a folder of images")
+    found = tuple(Record(file.relative_to(folder).as_posix(), file) for file in files)
+    for record in found:
+        parts = (folder.resolve().name, *Path(record.id).parts[:-1])
+        if masks := {part.lower() for part in parts} & {*MASK_FOLDERS}:
+            detail = f"{record.image} is in a folder of masks by its name ({min(masks)})"
+            raise DataError(f"{setting}: {detail}; give the folder of the images alone, or rename this one")
+    scored = tuple(record for split in ("val", "test") for record in dataset.splits.get(split, ()))
+    without_masks = replace(dataset, masks=AllPixels())
+    collected = PairCollector(without_masks, {"val or test": scored, "unlabelled": found})
+    collected.inspect(channels=config.model.channels, decode_images=True, task="checking unlabelled images")
+    harmless = (DefectKind.BLANK_IMAGE, DefectKind.ALL_IGNORED)
+    defects = [one for one in collected.defects if one.kind not in harmless]
+    for image in collected.images:
+        if image.facts.dtype not in dtypes:
+            detail = f"has {image.facts.dtype} values, but the training images have {', '.join(dtypes)}; convert it"
+            defects.append(Defect(DefectKind.MIXED_DEPTHS, image.record.image, detail))
+    refuse_files(setting, defects, total=len(found))
+    duplicates = find_duplicates(collected.images, AllPixels())
+    copies = {one.file: one for one in duplicates if one.kind is DefectKind.LEAK}
+    shown = first_few(f"{file} {copy.detail.partition(';')[0]}" for file, copy in copies.items())
+    left_out = (
+        f"{setting}: {len(copies)} of {len(found)} images are copies of images that models are scored on: {shown}"
+    )
+    if len(copies) == len(found):
+        raise DataError(f"{left_out}; give others")
+    if copies:
+        logger.warning(f"{left_out}; they are left out")
+    logger.info(f"  unlabelled: {len(found) - len(copies)} images")
+    return tuple(record for record in found if record.image not in copies)
 
 
 def training_samples(data: PreparedData, *, workers: int, processes: int) -> tuple[TrainingSamples, str]:

@@ -11,9 +11,9 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.yaml_proposal import yaml_lines
-from pyramidseg.inspection.class_statistics import SplitSummary
 from pyramidseg.inspection.defect_summary import UnknownValue
-from pyramidseg.inspection.image_table import ImageTable
+from pyramidseg.inspection.inspect_pair import ImageFacts
+from pyramidseg.inspection.pair_collector import SplitSummary
 
 COARSEST_STRIDE = 32
 """Crops are multiples of it, because the network pads its input to such sizes."""
@@ -46,13 +46,13 @@ class Proposal:
 
 def propose(
     dataset: Dataset,
-    table: ImageTable,
+    images: Sequence[ImageFacts],
     statistics: Mapping[str, SplitSummary],
     defects: Sequence[Defect],
     unknown_values: Sequence[UnknownValue],
 ) -> Proposal:
     """Propose settings, and the description that the dataset was opened by, with rare unknown values ignored."""
-    content, settings = dict(dataset.description), propose_settings(table)
+    content, settings = dict(dataset.description), propose_settings(images)
     if not content:
         return Proposal({}, (), settings)
     remarks = ["proposed by pyramidseg inspect; check it, then train on this file"]
@@ -75,18 +75,18 @@ def propose(
     return Proposal(content, tuple(remarks), settings)
 
 
-def propose_settings(table: ImageTable) -> dict[str, dict[str, Any]]:
+def propose_settings(images: Sequence[ImageFacts]) -> dict[str, dict[str, Any]]:
     """Crop and channels that fit the images.
 
     The crop is at most as large as 90 % of the images, in multiples of 32, up to the default recipe's or, for large
     images, `LARGE_CROP`.
     """
-    if not table.facts:
+    if not images:
         return {}
-    sizes = np.array([(facts.height, facts.width) for facts in table.facts.values()])
+    sizes = np.array([facts[:2] for facts in images])
     most = LARGE_CROP if np.median(sizes.min(axis=1)) >= LARGE_SIDE else USUAL_CROP
     low = np.quantile(sizes, 0.1, axis=0) // COARSEST_STRIDE * COARSEST_STRIDE
     crop = [int(side) for side in np.clip(low, COARSEST_STRIDE, most)]
-    ((usual, _),) = Counter(facts.channels for facts in table.facts.values()).most_common(1)
+    ((usual, _),) = Counter(facts.channels for facts in images).most_common(1)
     settings: dict[str, dict[str, Any]] = {"data": {"crop": crop}, "loss": {"class_weights": "sqrt_median_frequency"}}
     return {"model": {"in_channels": usual}, **settings} if usual != 3 else settings

@@ -14,10 +14,10 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import JoinedMasks
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.images.scene_windows import scene_of, window_at
-from pyramidseg.inspection.class_statistics import SplitSummary
-from pyramidseg.inspection.dataset_checks import ADD_IMAGES, PairCollector, find_id_conflicts, missing_classes
+from pyramidseg.inspection.dataset_checks import ADD_IMAGES, find_id_conflicts, missing_classes
 from pyramidseg.inspection.defect_summary import refuse_files
 from pyramidseg.inspection.duplicates import shared_files
+from pyramidseg.inspection.pair_collector import PairCollector, SplitSummary
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ def check_dataset(
         DataError: there are defects. Says how many, and names the first few.
     """
     listed = {split: dataset.split(split) for split in splits}
-    collected = PairCollector(listed, len(dataset.classes))
-    collected.inspect(dataset, channels=channels, decode_images=False, task="checking images and masks")
+    collected = PairCollector(dataset, listed)
+    collected.inspect(channels=channels, decode_images=False, task="checking images and masks")
     # Some masks without a class are harmless.
     all_ignored = [defect.file for defect in collected.defects if defect.kind is DefectKind.ALL_IGNORED]
     refused = [defect for defect in collected.defects if defect.kind is not DefectKind.ALL_IGNORED]
     refused += [defect for defect in find_id_conflicts(listed) if defect.kind is DefectKind.REPEATED_ID]
-    refused += collected.defects_across_pairs(dataset.source)
-    refuse_files(dataset.source, list(dict.fromkeys(refused)), collected.unknown, total=len(collected.table.records))
+    refused += collected.defects_across_pairs()
+    refuse_files(dataset.source, list(dict.fromkeys(refused)), collected.unknown, total=len(collected.pairs))
     notes = [*_absent_classes(dataset, collected.statistics), *collected.remarks()]
     if all_ignored:
         notes.append(f"all pixels of {len(all_ignored)} masks are ignored, for example of {all_ignored[0]}")
