@@ -12,7 +12,7 @@ import yaml
 
 from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import OutputError
-from pyramidseg.base.files import write_json, write_text
+from pyramidseg.base.files import file_sha256, write_json, write_text
 from pyramidseg.base.version import __version__
 from pyramidseg.inspection.inspect_dataset import Inspection
 from pyramidseg.inspection.proposal import Proposal
@@ -40,7 +40,7 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
     if not (overwrite and earlier):
         way_out = "use --overwrite to replace this inspection" if earlier else "it is not from an inspection"
         raise OutputError(f"{folder}: already contains {taken[0]}; {way_out}, or choose another --out")
-    if DATASET in taken and _digest((folder / DATASET).read_bytes()) != _proposed_digest(folder):
+    if DATASET in taken and file_sha256(folder / DATASET) != _proposed_digest(folder):
         raise OutputError(f"{folder / DATASET}: was edited since it was proposed; move it, or choose another --out")
 
 
@@ -57,8 +57,8 @@ def write_inspection(folder: Path, inspection: Inspection) -> None:
         else:
             (folder / name).unlink(missing_ok=True)  # left by an earlier inspection
     write_text(folder / PAGE, render_inspection(inspection, folder))
-    content = {**to_json(inspection), "proposed_dataset_sha256": _digest(proposed[DATASET].encode())}
-    write_json(folder / TABLE, content)
+    digest = hashlib.sha256(proposed[DATASET].encode()).hexdigest()
+    write_json(folder / TABLE, {**to_json(inspection), "proposed_dataset_sha256": digest})
 
 
 def proposed_files(proposal: Proposal) -> dict[str, str]:
@@ -78,10 +78,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
         "source": dataset.source,
         "layout": dataset.layout,
         "notes": list(dataset.notes),
-        "defects": [
-            {"kind": str(defect.kind), "file": str(defect.file), "detail": defect.detail}
-            for defect in inspection.defects
-        ],
+        "defects": [{**asdict(defect), "file": str(defect.file)} for defect in inspection.defects],
         "remarks": list(inspection.remarks),
         "doubtful_turns": list(map(str, inspection.doubtful_turns)),
         "classes": [
@@ -112,11 +109,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
             for (height, width), images in sorted(inspection.sizes.items())
         ],
         "channels": [asdict(group) for group in inspection.channel_groups],
-        "proposal": {
-            "dataset": dict(inspection.proposal.dataset),
-            "remarks": list(inspection.proposal.remarks),
-            "settings": dict(inspection.proposal.settings),
-        },
+        "proposal": asdict(inspection.proposal),
     }
 
 
@@ -154,10 +147,6 @@ def by_kind(defects: Iterable[Defect]) -> dict[DefectKind, list[Defect]]:
     for defect in defects:
         found[defect.kind].append(defect)
     return {kind: some for kind, some in found.items() if some}
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _proposed_digest(folder: Path) -> str | None:
