@@ -20,7 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from pyramidseg.base.classes import Classes
-from pyramidseg.report.page import GRID, INK, MUTED
+from pyramidseg.report.page import GRID, INK, MUTED, css_color
 
 ImageFormat = Literal["png", "svg"]
 History = Sequence[Mapping[str, Any]]
@@ -73,7 +73,7 @@ def share_plot(seconds: Sequence[float], shares: NDArray[np.float64], classes: C
         figure = new_figure(11, 3.6)
         axes = figure.subplots()
         found = np.flatnonzero(shares.any(axis=0))
-        colors = [f"#{bytes(classes.colors[index]).hex()}" for index in found]
+        colors = [css_color(classes.colors[index]) for index in found]
         names = [classes.names[index] for index in found]
         axes.stackplot(seconds, 100 * shares[:, found].T, colors=colors, labels=names, step="post")
         axes.set(xlabel="seconds", ylabel="share of the pixels (%)", ylim=(0, 100), xmargin=0)
