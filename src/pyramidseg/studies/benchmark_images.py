@@ -1,7 +1,10 @@
-"""Images for timing prediction: synthetic scenes, as label maps of noise have unrealistically many borders.
+"""Timing of prediction on synthetic scenes, as label maps of noise have unrealistically many borders.
 
 Legend: B batch, C channels, H W pixels.
 """
+
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,10 +12,32 @@ from torch import Tensor
 
 from pyramidseg.backends import ModelBackend
 from pyramidseg.backends.exported_backend import ExportedBackend
+from pyramidseg.base.timing import Name, Timing, alternate
 from pyramidseg.demo.scenes import SMALLEST_PX, draw_scene
+from pyramidseg.predict.segmentation import predict_labels
 
 DISTINCT = 8
 """Number of different scenes; a larger batch repeats them."""
+
+
+def time_predictions(
+    backends: Mapping[Name, ModelBackend],
+    device: torch.device,
+    *,
+    batch: int = 1,
+    height: int,
+    width: int,
+    rounds: int = 15,
+    warmup: int = 3,
+) -> dict[Name, Timing]:
+    """Timings from images in memory to label maps; see `alternate`."""
+    numbers = {backend.in_channels for backend in backends.values()}
+    images = {number: scene_images(batch, channels=number, height=height, width=width) for number in numbers}
+    calls = {
+        name: partial(predict_labels, backend, to_input_dtype(images[backend.in_channels], backend))
+        for name, backend in backends.items()
+    }
+    return alternate(calls, rounds=rounds, warmup=warmup, device=device)
 
 
 def scene_images(batch: int, *, channels: int, height: int, width: int) -> Tensor:

@@ -2,9 +2,8 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,12 +16,10 @@ from pyramidseg.base.errors import ConfigError, PyramidSegError, TrainingError
 from pyramidseg.base.files import refuse_existing, write_json
 from pyramidseg.base.log import only_warnings
 from pyramidseg.base.output_lock import locks_out
-from pyramidseg.base.timing import Timing, alternate
 from pyramidseg.export.export_model import export_model
 from pyramidseg.model.bundle import read_description
 from pyramidseg.model.cost import describe_cost, meta_model
-from pyramidseg.predict.segmentation import predict_labels
-from pyramidseg.studies.benchmark_images import scene_images, to_input_dtype
+from pyramidseg.studies.benchmark_images import time_predictions
 from pyramidseg.studies.benchmark_results import BenchmarkResult, Conditions, Row
 from pyramidseg.studies.hardware import describe_machine
 from pyramidseg.studies.process_memory import peak_memory
@@ -98,23 +95,23 @@ def find_candidates(
     """
     found, left_out = [], {}
     for name in dict.fromkeys(backend_names(model, device) if names is None else names):
+        runtime, is_bundle, label = RUNTIMES.get(name), model.suffix not in EXPORTED, name
         try:
-            if name in RUNTIMES:
-                RUNTIMES[name].check_device(device)
-            is_bundle = model.suffix not in EXPORTED
-            file = export_for(RUNTIMES[name], model, exports) if name in RUNTIMES and is_bundle else model
+            if runtime is not None:
+                runtime.check_device(device)
+            file = export_for(runtime, model, exports) if runtime and is_bundle else model
             choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
-            if name not in CHOOSABLE or (name in RUNTIMES and RUNTIMES[name].read_metadata(file).precision == "int8"):
+            if name not in CHOOSABLE or (runtime and runtime.read_metadata(file).precision == "int8"):
                 choice = ("auto",)
             found += [Candidate(make_backend(file, name, device=device, precision=it), file, it) for it in choice]
-            if name in RUNTIMES and is_bundle and export_path(model, RUNTIMES[name], "int8").is_file():
-                name, key = f"{name} int8", name
-                file = find_export(model, RUNTIMES[key], "int8")
-                found.append(Candidate(make_backend(file, key, device=device, precision="int8"), file, "int8"))
+            if runtime and is_bundle and export_path(model, runtime, "int8").is_file():
+                label = f"{name} int8"
+                file = find_export(model, runtime, "int8")
+                found.append(Candidate(make_backend(file, name, device=device, precision="int8"), file, "int8"))
         except PyramidSegError as error:
             if names is not None:
                 raise
-            left_out[name] = str(error)
+            left_out[label] = str(error)
     return found, left_out
 
 
@@ -211,8 +208,12 @@ def default_size(model: Path) -> tuple[int, int]:
 
 def _measure(candidates: Sequence[Candidate], conditions: Conditions, device: torch.device) -> tuple[Row, ...]:
     logger.info(f"measuring {len(candidates)} backends in {conditions.rounds} rounds, after {WARMUP} rounds of warm-up")
-    one = _timings(candidates, conditions, batch=1, device=device)
-    many = _timings(candidates, conditions, batch=conditions.batch_size, device=device)
+    backends = {index: candidate.backend for index, candidate in enumerate(candidates)}
+    size = {"height": conditions.height, "width": conditions.width}
+    one, many = (
+        time_predictions(backends, device, batch=batch, **size, rounds=conditions.rounds, warmup=WARMUP)
+        for batch in (1, conditions.batch_size)
+    )
     logger.info("measuring the memory of each in a separate process")
     rows = []
     for index, candidate in enumerate(candidates):
@@ -245,16 +246,3 @@ def _peak(candidate: Candidate, conditions: Conditions, device: torch.device) ->
         return peak_memory(candidate.file, **size, device=device, backend=name, precision=precision), ""
     except TrainingError as error:
         return None, str(error).replace(str(candidate.file), candidate.file.name)  # results contain no paths
-
-
-def _timings(
-    candidates: Sequence[Candidate], conditions: Conditions, *, batch: int, device: torch.device
-) -> Mapping[int, Timing]:
-    """Timings by index of the candidate; each call computes label maps of images in memory."""
-    channels = candidates[0].backend.in_channels
-    images = scene_images(batch, channels=channels, height=conditions.height, width=conditions.width)
-    calls = {
-        index: partial(predict_labels, candidate.backend, to_input_dtype(images, candidate.backend))
-        for index, candidate in enumerate(candidates)
-    }
-    return alternate(calls, rounds=conditions.rounds, warmup=WARMUP, device=device)

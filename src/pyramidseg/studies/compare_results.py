@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,15 @@ from torch import Tensor
 
 from pyramidseg.backends import TorchBackend
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.config import Config
 from pyramidseg.base.overrides import load_config
-from pyramidseg.base.timing import alternate
 from pyramidseg.data.records import Dataset, Record
 from pyramidseg.evaluation.scoring import score
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import image_size
 from pyramidseg.model.cost import describe_cost, meta_model
 from pyramidseg.model.segmenter import Segmenter
-from pyramidseg.predict.segmentation import predict_labels
-from pyramidseg.studies.benchmark_images import scene_images
+from pyramidseg.studies.benchmark_images import time_predictions
 from pyramidseg.studies.bootstrap import Counts, Difference, compare_pairs, counts_of, ious, miou
 from pyramidseg.studies.process_memory import peak_memory
 from pyramidseg.training.loop import Run
@@ -123,21 +121,15 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
     records = opened.split("val")
     height, width = typical_size(records)
     backends = {name: TorchBackend(found[0].last, device=config.train.device) for name, found in runs.items()}
-    latencies = alternate(
-        {
-            name: partial(
-                predict_labels, backend, scene_images(1, channels=backend.in_channels, height=height, width=width)
-            )
-            for name, backend in backends.items()
-        },
-        device=next(iter(backends.values())).device,
-    )
+    device = next(iter(backends.values())).device
+    latencies = time_predictions(backends, device, height=height, width=width)
     results = []
     for name, found in runs.items():
         counts = tuple(score_by_image(run.last, opened, config.train.device) for run in found)
         totals = [run.sum(axis=0) for run in counts]
         backend = backends[name]
         cost = describe_cost(meta_model(backend.settings, len(backend.classes)), height, width)
+        memory = peak_memory(found[0].last, height=height, width=width, device=device)
         results.append(
             EncoderResult(
                 name=name,
@@ -149,19 +141,13 @@ def collect(runs: Mapping[str, Sequence[Run]], dataset: str) -> Results:
                     parameters=cost.parameters,
                     gmac=cost.gmac,
                     latency_ms=latencies[name].milliseconds,
-                    memory_mb=peak_memory(found[0].last, height=height, width=width, device=backend.device) / 2**20,
+                    memory_mb=memory / 2**20,
                     training_seconds=float(np.mean([sum(row["seconds"] for row in run.history) for run in found])),
                 ),
             )
         )
-    return Results(
-        encoders=tuple(results),
-        classes=opened.classes,
-        images=len(records),
-        height=height,
-        width=width,
-        differences=compare_pairs({result.name: list(result.counts) for result in results}),
-    )
+    differences = compare_pairs({result.name: list(result.counts) for result in results})
+    return Results(tuple(results), opened.classes, len(records), height, width, differences)
 
 
 def typical_size(records: Sequence[Record]) -> tuple[int, int]:
