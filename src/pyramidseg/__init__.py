@@ -52,10 +52,14 @@ if TYPE_CHECKING:
     from pyramidseg.serve.client import Client as Client
     from pyramidseg.studies.benchmark_model import benchmark_model as benchmark_model
     from pyramidseg.studies.benchmark_results import BenchmarkResult as BenchmarkResult
-    from pyramidseg.studies.comparison import Comparison as Comparison, compare_encoders as compare_encoders
-    from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
-    from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve, label_curve as label_curve
-    from pyramidseg.training.loop import Run as Run, train as train
+    from pyramidseg.studies.compare_encoders import Comparison as Comparison
+    from pyramidseg.studies.compare_encoders import compare_encoders as compare_encoders
+    from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation
+    from pyramidseg.studies.cross_validation import cross_validate as cross_validate
+    from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve
+    from pyramidseg.studies.learning_curve import label_curve as label_curve
+    from pyramidseg.training.loop import Run as Run
+    from pyramidseg.training.loop import train as train
 
 _NAMES = {
     "base.classes": "Classes",
@@ -88,7 +92,7 @@ _NAMES = {
     "serve.client": "Client",
     "studies.benchmark_model": "benchmark_model",
     "studies.benchmark_results": "BenchmarkResult",
-    "studies.comparison": "Comparison compare_encoders",
+    "studies.compare_encoders": "Comparison compare_encoders",
     "studies.cross_validation": "CrossValidation cross_validate",
     "studies.learning_curve": "LabelCurve label_curve",
     "training.loop": "Run train",

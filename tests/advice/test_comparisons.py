@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from followed import Terminal
-from pyramidseg.studies import compare_encoders, comparison
+from pyramidseg.studies import compare_encoders
 from support import TINY
 
 SCENES = Path(__file__).parents[1] / "compatibility" / "files" / "scenes"
@@ -18,8 +18,8 @@ SETTINGS = (*TINY[1:], "train.device=cpu", "--encoders", "test_resnet,test_effic
 def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Commands that end where the runs of a comparison would begin; an epoch takes 90 seconds."""
     for name in ("run_study", "collect"):
-        monkeypatch.setattr(comparison, name, lambda *arguments: None)
-    monkeypatch.setattr(comparison, "write_report", lambda *arguments: ("planned",))
+        monkeypatch.setattr(compare_encoders, name, lambda *arguments: None)
+    monkeypatch.setattr(compare_encoders, "write_report", lambda *arguments: ("planned",))
     monkeypatch.setattr(compare_encoders, "time_steps", lambda *arguments: (90.0,))
     return Terminal(capsys)
 

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from pyramidseg.studies.comparison import compare_encoders
+    """Train the missing runs, then write the report."""
+    from pyramidseg.base.overrides import load_config
+    from pyramidseg.studies.compare_encoders import compare_encoders
 
     if further := [word for word in arguments.settings if "=" not in word]:
         listed = ",".join([*arguments.encoders, *further])

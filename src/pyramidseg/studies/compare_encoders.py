@@ -1,11 +1,11 @@
-"""Comparison of encoders: plans its training runs and executes them, so that it can be resumed at any time.
+"""Comparison of encoders, the function behind `pyramidseg compare`, and what other studies share with it.
 
 DIR/comparison.yaml holds the study, DIR/runs/ENCODER-seedN one ordinary training run each.
 """
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, OutputError, WeightsError
 from pyramidseg.base.log import only_warnings
-from pyramidseg.base.overrides import load_config
+from pyramidseg.base.output_lock import locks_out
+from pyramidseg.base.overrides import given_settings, load_config, resolve_config
 from pyramidseg.data.records import Dataset
 from pyramidseg.model.encoder import resolve_encoder
+from pyramidseg.studies.compare_report import write_report
+from pyramidseg.studies.compare_results import Results, Study, collect, run_config
 from pyramidseg.studies.cross_validation import continued_settings, plain_settings, read_plan, write_plan
 from pyramidseg.training.auto_plan import time_steps
 from pyramidseg.training.interrupt import Interrupted
@@ -26,33 +29,56 @@ from pyramidseg.training.segmentation_task import prepare_segmentation
 
 logger = logging.getLogger(__name__)
 
-
 PLAN = "comparison.yaml"
 
 
 @dataclass(frozen=True)
-class Study:
-    """A comparison of encoders.
+class Comparison:
+    """A finished comparison.
 
     Attributes:
-        dataset: as given by the user.
-        encoders: full names.
-        seeds: number of runs per encoder.
-        epochs: by encoder; equal for all, or as many as fit into `minutes`.
-        minutes: budget for training of one run; None if the budget is in epochs.
-        settings: settings that all runs share, by dotted name.
+        verdict: which differences are significant, in sentences.
     """
 
-    dataset: str
-    encoders: tuple[str, ...]
-    seeds: int
-    epochs: dict[str, int]
-    minutes: float | None
-    settings: dict[str, Any]
+    folder: Path
+    report: Path
+    verdict: tuple[str, ...]
+    results: Results
 
-    def config(self, encoder: str, seed: int) -> Config:
-        """Configuration of one run."""
-        return _config(self.settings, encoder=encoder, epochs=self.epochs[encoder], seed=seed)
+
+@locks_out
+def compare_encoders(
+    dataset: str | Path,
+    encoders: Sequence[str],
+    *,
+    out: str | Path,
+    seeds: int = 1,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    config: Config | str | Path | None = None,
+) -> Comparison:
+    """Train several encoders with the same budget, and report which differences are significant.
+
+    An interrupted comparison in `out` is continued.
+
+    Args:
+        encoders: at least two names, such as `["resnet18", "resnet50"]`.
+        seeds: runs of each encoder.
+        epochs: budget of each run in epochs; give either this or `minutes`.
+        minutes: budget of each run in minutes of training.
+        config: settings that all runs share: a `Config`, or a YAML file.
+
+    Raises:
+        PyramidSegError: the input cannot be used; nothing has been trained then.
+    """
+    if isinstance(encoders, str):
+        raise ConfigError(f"compare: encoders={encoders!r}: a list of names is needed, such as ['resnet18']")
+    folder, source, resolved = Path(out), named_dataset(dataset, command="compare"), resolve_config(config)
+    study = open_study(
+        source, tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, config=resolved
+    )
+    results = collect(run_study(study, folder), study.dataset)
+    return Comparison(folder, folder / "report.html", write_report(folder, study, results), results)
 
 
 def open_study(
@@ -76,33 +102,30 @@ def open_study(
         OutputError: `out` has other content.
         PyramidSegError: a run of the study could not start; nothing is written then.
     """
-    if (epochs is None) == (minutes is None):
-        raise ConfigError("compare: set the budget of a run, either --epochs or --minutes")
-    if seeds < 1 or (epochs is not None and epochs < 1) or (minutes is not None and minutes <= 0):
-        raise ConfigError(f"compare: seeds={seeds}, epochs={epochs}, minutes={minutes}: all must be above 0")
+    check_budget("compare", seeds, epochs, minutes)
     names = tuple(resolve_encoder(name) for name in encoders)
     if len(set(names)) < len(names) or len(names) < 2:
         raise ConfigError(f"compare: encoders {', '.join(names)}: at least two different ones are needed")
     own = {"model.encoder", "model.encoder_depth", "train.epochs", "train.seed"}
-    settings = plain_settings(config)
-    refuse_study_settings(settings, own, command="compare", study="comparison")
+    refuse_study_settings(config, own, command="compare", study="comparison")
     study: dict[str, Any] = {"dataset": dataset, "encoders": [*names], "seeds": seeds}
     study |= {"epochs": dict.fromkeys(names, epochs), "minutes": minutes}
     if (out / PLAN).is_file():
         if epochs is None:
             study["epochs"] = read_plan(out / PLAN, "epochs")["epochs"]
-        settings = plain_settings(config := continued_settings(out / PLAN, config, **study))
+        config = continued_settings(out / PLAN, config, **study)
     else:
         refuse_occupied(out, "a comparison")
         logger.info(f"checking the dataset and {len(names)} encoders")
+        settings = plain_settings(config)
         for name in names:  # so that an error of the last one is raised before the first is trained
             with only_warnings():
-                plan_segmentation(_config(settings, encoder=name, epochs=1, seed=0), dataset)
+                plan_segmentation(run_config(settings, encoder=name, epochs=1, seed=0), dataset)
         if minutes is not None:
             encoder = "model.encoder"
             study["epochs"] = {it: affordable_epochs({**settings, encoder: it}, minutes, dataset) for it in names}
     write_plan(out / PLAN, config, **study)
-    return Study(**{**study, "encoders": names}, settings=settings)
+    return Study(**{**study, "encoders": names}, settings=plain_settings(config))
 
 
 def run_study(study: Study, out: Path) -> dict[str, list[Run]]:
@@ -117,14 +140,11 @@ def run_study(study: Study, out: Path) -> dict[str, list[Run]]:
         Interrupted: the progress is saved.
     """
     runs: dict[str, list[Run]] = {encoder: [] for encoder in study.encoders}
-    total = study.seeds * len(study.encoders)
-    for seed in range(study.seeds):
-        for index, encoder in enumerate(study.encoders):
-            number = seed * len(study.encoders) + index + 1
-            logger.info(f"run {number} of {total}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
-            runs[encoder].append(
-                resumed_run(study.config(encoder, seed), study.dataset, run_folder(out, encoder, seed))
-            )
+    order = [(seed, encoder) for seed in range(study.seeds) for encoder in study.encoders]
+    for number, (seed, encoder) in enumerate(order, start=1):
+        logger.info(f"run {number} of {len(order)}: {encoder}, seed {seed}, {study.epochs[encoder]} epochs")
+        run = resumed_run(study.config(encoder, seed), study.dataset, run_folder(out, encoder, seed))
+        runs[encoder].append(run)
     return runs
 
 
@@ -144,9 +164,17 @@ def run_folder(out: Path, encoder: str, seed: int) -> Path:
     return out / "runs" / f"{encoder}-seed{seed}"
 
 
-def refuse_study_settings(settings: Iterable[str], own: Set[str], *, command: str, study: str) -> None:
+def check_budget(command: str, seeds: int, epochs: int | None, minutes: float | None) -> None:
+    """Refuse a study without a budget or with two, and numbers that are not above 0; a ConfigError."""
+    if (epochs is None) == (minutes is None):
+        raise ConfigError(f"{command}: set the budget of a run, either --epochs or --minutes")
+    if min(seeds, epochs or minutes or 0) <= 0:
+        raise ConfigError(f"{command}: seeds={seeds}, epochs={epochs}, minutes={minutes}: all must be above 0")
+
+
+def refuse_study_settings(config: Config, own: Set[str], *, command: str, study: str) -> None:
     """Refuse settings that a study sets itself; a ConfigError."""
-    if found := sorted(own & {*settings}):
+    if found := sorted(own & {*given_settings(config)}):
         raise ConfigError(f"{command}: {found[0]} is set by the {study} itself; leave it out")
 
 
@@ -171,10 +199,6 @@ def affordable_epochs(settings: Mapping[str, Any], minutes: float, dataset: str,
             "choose a larger budget"
         )
     return int(60 * minutes / seconds)
-
-
-def _config(settings: Mapping[str, Any], *, encoder: str, epochs: int, seed: int) -> Config:
-    return load_config(None, {**settings, "model.encoder": encoder, "train.epochs": epochs, "train.seed": seed})
 
 
 def refuse_occupied(out: Path, study: str) -> None:

@@ -15,8 +15,7 @@ from pyramidseg.base.files import write_json, write_text
 from pyramidseg.report.figures import STYLE, new_figure, render_figure
 from pyramidseg.report.page import MUTED, PageFigure, render_page, svg_uri
 from pyramidseg.studies.bootstrap import WIDE, Difference
-from pyramidseg.studies.compare_encoders import Study
-from pyramidseg.studies.compare_results import COSTS, LATENCY, EncoderResult, Results, error_of, pareto_front
+from pyramidseg.studies.compare_results import COSTS, LATENCY, EncoderResult, Results, Study, error_of, pareto_front
 
 
 def conclusions(results: Sequence[EncoderResult], differences: Sequence[Difference]) -> tuple[str, ...]:
@@ -209,7 +208,7 @@ def _as_json(study: Study, results: Results, sentences: Sequence[str]) -> dict[s
                 "miou": result.miou,
                 "mious": list(result.mious),
                 "error": result.error,
-                "errors_by_epoch": result.errors_by_epoch,
+                "errors_by_epoch": [[error_of(row) for row in history] for history in result.histories],
                 "iou_by_class": dict(zip(results.classes.names, result.iou_by_class, strict=True)),
                 **asdict(result.cost),
                 "pareto": result.name in front,

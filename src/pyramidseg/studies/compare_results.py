@@ -28,6 +28,36 @@ SIZES_SAMPLED = 51
 
 
 @dataclass(frozen=True)
+class Study:
+    """A comparison of encoders.
+
+    Attributes:
+        dataset: as given by the user.
+        encoders: full names.
+        seeds: number of runs per encoder.
+        epochs: by encoder; equal for all, or as many as fit into `minutes`.
+        minutes: budget for training of one run; None if the budget is in epochs.
+        settings: settings that all runs share, by dotted name.
+    """
+
+    dataset: str
+    encoders: tuple[str, ...]
+    seeds: int
+    epochs: dict[str, int]
+    minutes: float | None
+    settings: dict[str, Any]
+
+    def config(self, encoder: str, seed: int) -> Config:
+        """Configuration of one run."""
+        return run_config(self.settings, encoder=encoder, epochs=self.epochs[encoder], seed=seed)
+
+
+def run_config(settings: Mapping[str, Any], *, encoder: str, epochs: int, seed: int) -> Config:
+    """Configuration of one run of a comparison with these shared settings."""
+    return load_config(None, {**settings, "model.encoder": encoder, "train.epochs": epochs, "train.seed": seed})
+
+
+@dataclass(frozen=True)
 class EncoderCost:
     """Costs of the model with one encoder, for one image.
 
@@ -72,11 +102,6 @@ class EncoderResult:
     def error(self) -> float:
         """1 - mIoU."""
         return 1 - self.miou
-
-    @property
-    def errors_by_epoch(self) -> list[list[float | None]]:
-        """1 - mIoU after each epoch, by seed."""
-        return [[error_of(row) for row in history] for history in self.histories]
 
 
 def error_of(row: Mapping[str, Any]) -> float | None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Config
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.device import position_seed
+from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.output_lock import locks_out
 from pyramidseg.base.overrides import given_settings, load_config, resolve_config
@@ -26,6 +27,7 @@ from pyramidseg.report.page import PageFigure, render_page, svg_uri
 from pyramidseg.studies.bootstrap import ROUNDING, Counts, miou, percentile_interval, resample
 from pyramidseg.studies.compare_encoders import (
     affordable_epochs,
+    check_budget,
     named_dataset,
     refuse_occupied,
     refuse_study_settings,
@@ -91,10 +93,8 @@ def label_curve(
         PyramidSegError: the input cannot be used.
     """
     config, folder, source = resolve_config(config), Path(out), named_dataset(dataset, command="curve")
-    if (epochs is None) == (minutes is None) or seeds < 1 or (epochs or minutes or 0) <= 0:
-        raise ConfigError("curve: set the budget of a run, either --epochs or --minutes, and at least one seed")
-    own = {"train.epochs", "train.seed", "train.patience"}
-    refuse_study_settings(given_settings(config), own, command="curve", study="curve")
+    check_budget("curve", seeds, epochs, minutes)
+    refuse_study_settings(config, {"train.epochs", "train.seed", "train.patience"}, command="curve", study="curve")
     study = {"dataset": source, "seeds": seeds, "epochs": epochs, "minutes": minutes}
     opened = open_dataset(dataset, config.data)
     records, val = opened.split("train"), opened.split("val")
