@@ -62,7 +62,8 @@ class CrossValidation:
         for class_id, entry in enumerate(self.scores[0].classes):
             values[f"IoU of {entry.name}"] = [scores.classes[class_id].iou for scores in self.scores]
         known = {name: [value for value in found if value == value] for name, found in values.items()}
-        return {name: (statistics.fmean(found), _deviation(found)) for name, found in known.items() if found}
+        deviation = {name: statistics.stdev(found) if len(found) > 1 else 0.0 for name, found in known.items()}
+        return {name: (statistics.fmean(found), deviation[name]) for name, found in known.items() if found}
 
     def table(self) -> str:
         """As text for a terminal."""
@@ -207,7 +208,3 @@ def plain_settings(config: Config) -> dict[str, Any]:
     """The given settings by name, as JSON has them."""
     plain: dict[str, Any] = json.loads(json.dumps(given_settings(config)))
     return plain
-
-
-def _deviation(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
