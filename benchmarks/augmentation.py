@@ -6,8 +6,6 @@ The same steps on one 480x360 image with its mask, one thread: random scale 0.5-
 contrast and saturation. Figures: README.md beside this file.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 
 import cv2
@@ -17,6 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from pyramidseg.base.augmentation_config import AugmentationConfig
+from pyramidseg.base.timing import alternate
 from pyramidseg.data.transforms import Augmentation
 from pyramidseg.demo.scenes import draw_scene
 
@@ -41,20 +40,15 @@ def main() -> None:
     image = tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1))
     mask = tv_tensors.Mask(torch.from_numpy(scene.labels))
     contestants: dict[str, Callable[[], object]] = {
-        "ours": lambda: ours(scene.image, scene.labels, rng, other=lambda _: (scene.image, scene.labels)),
-        "torchvision": lambda: theirs(image, mask),
+        "ours": lambda: [
+            ours(scene.image, scene.labels, rng, other=lambda _: (scene.image, scene.labels)) for _ in range(IMAGES)
+        ],
+        "torchvision": lambda: [theirs(image, mask) for _ in range(IMAGES)],
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS):
-        for name, once in contestants.items():
-            began = time.perf_counter()
-            for _ in range(IMAGES):
-                once()
-            times[name].append(1000 * (time.perf_counter() - began) / IMAGES)
-    for name, rounds in times.items():
-        print(f"{name:<12} {statistics.median(rounds):6.2f} ms an image")
-    ratios = [theirs / ours for ours, theirs in zip(times["ours"], times["torchvision"], strict=True)]
-    print(f"torchvision / ours: {statistics.median(ratios):.2f}")
+    timings = alternate(contestants, rounds=ROUNDS, warmup=0)
+    for name, timing in timings.items():
+        print(f"{name:<12} {timing.milliseconds / IMAGES:6.2f} ms an image")
+    print(f"torchvision / ours: {timings['torchvision'].ratio_to(timings['ours']):.2f}")
 
 
 if __name__ == "__main__":

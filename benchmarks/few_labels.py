@@ -1,6 +1,6 @@
 """Few labels on CamVid: what unlabelled images add to 1/8 and 1/4 of the labels, and scribbles against whole masks.
 
-    python benchmarks/few_labels.py --camvid DIR --out DIR [--pools sequence] [--shares 8,4] [--recipes ...]
+    python -m benchmarks.few_labels --camvid DIR --out DIR [--pools sequence] [--shares 8,4] [--recipes ...]
         [--seeds 0] [--steps 200] [--optimizer auto] [--height 180] [--crop 128]
 
 The pool `sequence` is CamVid's training images without sequence 0016E5, from which all validation images come: nothing
@@ -13,16 +13,17 @@ conclusions: docs/few-labels.md.
 """
 
 import argparse
-import json
 import logging
 import math
 import statistics
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from benchmarks.kept_results import run_missing
 from numpy.typing import NDArray
 
 import pyramidseg as ps
@@ -75,25 +76,16 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    file = arguments.out / "results.json"
-    results: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    for seed in map(int, arguments.seeds.split(",")):
-        for pool in arguments.pools.split(","):
-            for share in map(int, arguments.shares.split(",")):
-                for recipe in arguments.recipes.split(","):
-                    run = {"pool": pool, "share": share, "recipe": recipe, "steps": arguments.steps}
-                    run |= {"height": arguments.height, "crop": arguments.crop, "seed": seed}
-                    run |= {"optimizer": arguments.optimizer}
-                    if any(run.items() <= done.items() for done in results) or (
-                        share == 1 and recipe.startswith("unlabeled")
-                    ):
-                        continue
-                    results.append(run | train(resized(arguments.camvid, arguments), run, arguments.out))
-                    file.write_text(json.dumps(results, indent=1))
-                    print(
-                        json.dumps({key: value for key, value in results[-1].items() if key != "labelled"}), flush=True
-                    )
+    lists = (arguments.seeds, arguments.pools, arguments.shares, arguments.recipes)
+    runs = (
+        {"pool": pool, "share": int(share), "recipe": recipe, "steps": arguments.steps, "height": arguments.height}
+        | {"crop": arguments.crop, "seed": int(seed), "optimizer": arguments.optimizer}
+        for seed, pool, share, recipe in product(*(text.split(",") for text in lists))
+        if not (int(share) == 1 and recipe.startswith("unlabeled"))
+    )
+    results = run_missing(
+        arguments.out, runs, lambda run: train(resized(arguments.camvid, arguments), run, arguments.out)
+    )
     print(table(results))
 
 

@@ -13,7 +13,6 @@ has grown, over all and above what it holds after the listing alone.
 import argparse
 import os
 import resource
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from PIL import Image
 
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.timing import alternate
 from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection.inspect_dataset import inspect_dataset
@@ -65,13 +65,10 @@ def compare(folder: Path, pairs: int, format: str, rounds: int) -> None:
         "  floor: all files, Pillow, 1 thread": lambda: [decoded(file) for file in files],
         "  floor: all files, OpenCV, threads": lambda: list(map_in_threads(with_opencv, files)),
     }
-    rates: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(rounds):
-        for name, one in work.items():
-            rates[name].append(pairs / seconds(one))
+    timings = alternate(work, rounds=rounds, warmup=0)
     print(f"{pairs} pairs of 480x360, images as {format}, {os.cpu_count()} processors, median of {rounds}")
-    for name, values in rates.items():
-        print(f"{name:<36} {statistics.median(values):7.0f} pairs/s")
+    for name, timing in timings.items():
+        print(f"{name:<36} {pairs / timing.median:7.0f} pairs/s")
 
 
 def weigh(folder: Path, pairs: int) -> None:
@@ -111,13 +108,6 @@ def with_opencv(file: Path) -> object:
 def largest_mb() -> float:
     """The process's largest size so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from benchmarks.pretrained_recipe import prepare, run_missing, train
+from benchmarks.pretrained_recipe import prepare, run_recipes, train
 from torch import Tensor
 
 from pyramidseg.base.classes import IGNORE
@@ -200,7 +200,7 @@ def main() -> None:
         with in_place(candidate):
             return train(dataset, settings | candidate.settings, run, arguments.out)
 
-    run_missing(arguments, [arguments.encoder], arguments.losses.split(","), once)
+    run_recipes(arguments, [arguments.encoder], arguments.losses.split(","), once)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Recipes for training from ImageNet weights, on three kinds of images: which optimizer, rate and settings?
 
-    python benchmarks/pretrained_recipe.py --camvid DIR --crackforest DIR --out DIR [--sets camvid,...] [--recipes ...]
+    python -m benchmarks.pretrained_recipe --camvid DIR --crackforest DIR --out DIR [--sets camvid,...] [--recipes ...]
         [--encoders tf_efficientnet_lite0] [--epochs 4] [--seeds 0]
 
 Each run is `pyramidseg train` with the settings of `RECIPES`, scored with the weights of the last epoch, so that
@@ -10,7 +10,6 @@ images come. Tables and conclusions: docs/recipe.md.
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from benchmarks.kept_results import run_missing
 
 import pyramidseg as ps
 from pyramidseg.model.bundle import read_bundle
@@ -103,28 +103,22 @@ def main() -> None:
             settings |= {"data.crop": crop, "train.batch_size": 4 * 320**2 // (crop[0] * crop[1])}
         return train(dataset, settings, run, arguments.out)
 
-    run_missing(arguments, encoders, recipes, once)
+    run_recipes(arguments, encoders, recipes, once)
 
 
-def run_missing(
+def run_recipes(
     arguments: argparse.Namespace,
     encoders: Sequence[str],
     recipes: Sequence[str],
     once: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
     """Call `once` for each set, recipe, encoder and seed that OUT/results.json lacks, and print the tables."""
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    file = arguments.out / "results.json"
-    results: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     seeds = map(int, arguments.seeds.split(","))
-    for seed, encoder, name, recipe in product(seeds, encoders, arguments.sets.split(","), recipes):
-        run = {"set": name, "recipe": recipe, "encoder": encoder, "epochs": arguments.epochs, "seed": seed}
-        if any(run.items() <= done.items() for done in results):
-            continue
-        results.append(run | once(run))
-        file.write_text(json.dumps(results, indent=1))
-        print(json.dumps(results[-1]), flush=True)
-    print(table(results))
+    runs = (
+        {"set": name, "recipe": recipe, "encoder": encoder, "epochs": arguments.epochs, "seed": seed}
+        for seed, encoder, name, recipe in product(seeds, encoders, arguments.sets.split(","), recipes)
+    )
+    print(table(run_missing(arguments.out, runs, once)))
 
 
 def train(dataset: Path, settings: dict[str, Any], run: dict[str, Any], out: Path) -> dict[str, Any]:

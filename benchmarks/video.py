@@ -8,9 +8,7 @@ medians, and the median of the ratios within each round.
 
 import argparse
 import itertools
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +17,7 @@ import av
 import torch
 from PIL import Image
 
+from pyramidseg.base.timing import alternate
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predict_videos import VideoOptions
 from pyramidseg.predict.predictor import Predictor
@@ -61,18 +60,12 @@ def main() -> None:
             "video to mask and overlay video": lambda: predict("clip.mp4", ("mask", "video")),
             "folder of PNG to mask and overlay video": lambda: predict("stills", ("video",), fps=Fraction(25)),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in contestants}
-        for number in range(arguments.rounds + 1):  # the first one warms up
-            for name, run in contestants.items():
-                start = time.perf_counter()
-                run()
-                seconds[name] += [time.perf_counter() - start] if number else []
+        timings = alternate(contestants, rounds=arguments.rounds, warmup=1)
     height, width = frames[0].shape[:2]
     print(f"{len(frames)} frames of {width}x{height}, {predictor.backend}, {arguments.rounds} rounds\n")
     print("| contestant | frames/s | share of the bare model's rate |\n|---|---|---|")
-    for name, own in seconds.items():
-        share = statistics.median(bare / each for bare, each in zip(seconds["bare model"], own, strict=True))
-        print(f"| {name} | {len(frames) / statistics.median(own):.1f} | {share:.2f} |")
+    for name, own in timings.items():
+        print(f"| {name} | {len(frames) / own.median:.1f} | {timings['bare model'].ratio_to(own):.2f} |")
 
 
 def cut(video: str, target: Path, number: int) -> list:

@@ -1,6 +1,6 @@
 """CamVid: our default recipe against segmentation_models.pytorch's FPN, epoch for epoch.
 
-    python benchmarks/camvid/compare.py DATASET --out DIR [--who ours,notebook,adamw] [--seeds 0,1,2] [--epochs 30]
+    python -m benchmarks.camvid.compare DATASET --out DIR [--who ours,notebook,adamw] [--seeds 0,1,2] [--epochs 30]
         [--pretrained]
 
 Both train FPNs with the same encoder on the same images for as many epochs and are scored by the same code (native
@@ -16,9 +16,9 @@ Recipes of the peer:
 """
 
 import argparse
-import json
 import statistics
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from benchmarks.kept_results import run_missing
 
 import pyramidseg as ps
 from pyramidseg.base.augmentation_config import AugmentationConfig
@@ -145,24 +146,22 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--pretrained", action="store_true")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    file = arguments.out / "results.json"
-    results: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     encoder = PRETRAINED if arguments.pretrained else RANDOM
-    for seed in map(int, arguments.seeds.split(",")):
-        for who in arguments.who.split(","):
-            run = {"who": who, "encoder": encoder, "seed": seed, "epochs": arguments.epochs}
-            if any(run.items() <= done.items() for done in results):
-                continue
-            began = time.monotonic()
-            settings = {"encoder": encoder, "seed": seed, "epochs": arguments.epochs}
-            if who == "ours":
-                metrics = ours(arguments.dataset, **settings, out=arguments.out / f"{encoder}-{seed}")
-            else:
-                metrics = peer(arguments.dataset, recipe=who, **settings)
-            results.append(run | {"minutes": round((time.monotonic() - began) / 60, 1), **metrics.to_dict()})
-            file.write_text(json.dumps(results, indent=1))
-    print(table(results))
+    runs = (
+        {"who": who, "encoder": encoder, "seed": int(seed), "epochs": arguments.epochs}
+        for seed, who in product(arguments.seeds.split(","), arguments.who.split(","))
+    )
+    print(table(run_missing(arguments.out, runs, lambda run: once(arguments.dataset, arguments.out, **run))))
+
+
+def once(dataset: Path, out: Path, *, who: str, **settings: Any) -> dict[str, Any]:
+    """Metrics of one contestant, and the minutes that its training and scoring took."""
+    began = time.monotonic()
+    if who == "ours":
+        metrics = ours(dataset, **settings, out=out / f"{settings['encoder']}-{settings['seed']}")
+    else:
+        metrics = peer(dataset, recipe=who, **settings)
+    return {"minutes": round((time.monotonic() - began) / 60, 1), **metrics.to_dict()}
 
 
 def table(results: list[dict[str, Any]]) -> str:
