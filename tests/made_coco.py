@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from made_files import image, opened, write
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset
@@ -62,11 +60,6 @@ def single(root: Path, annotations: list[dict[str, Any]], **changes: Any) -> Dat
     images(root / "images", "a.jpg", "b.jpg")
     coco(root / "annotations.json", ["a.jpg", "b.jpg"], annotations, **changes)
     return opened(root)
-
-
-def mask_of(dataset: Dataset, id: str) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    (record,) = [record for records in dataset.splits.values() for record in records if record.id == id]
-    return dataset.masks.read(record)
 
 
 def errors(dataset: Dataset) -> list[str]:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.base.config import DataConfig
+from pyramidseg.base.defects import Defect
 from pyramidseg.data.records import Dataset, Record
-from pyramidseg.formats.open_dataset import open_dataset
+from pyramidseg.formats.open_dataset import open_dataset, open_with_defects
 
 HEIGHT, WIDTH = 3, 4
 
@@ -96,3 +97,14 @@ def first_row(dataset: Dataset, split: str = "train") -> list[int]:
 def has_note(dataset: Dataset, *parts: str) -> bool:
     """Whether one note holds all of these."""
     return any(all(part in note for part in parts) for note in dataset.notes)
+
+
+def mask_of(dataset: Dataset, id: str) -> NDArray[np.uint8]:
+    """The labels of the only record of this id."""
+    (record,) = [record for records in dataset.splits.values() for record in records if record.id == id]
+    return dataset.masks.read(record)
+
+
+def defects(root: Path) -> list[Defect]:
+    """What is wrong with a dataset as far as opening it shows."""
+    return open_with_defects(root, DataConfig())[1]

@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from made_files import image, opened, write
-from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect
-from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_with_defects
+from made_files import image, mask_of, opened, write
 
 HEIGHT, WIDTH = 8, 10
 
@@ -47,16 +43,6 @@ def add(root: Path, *names: str) -> None:
     for name in names:
         image(root / f"{name}.jpg", height=HEIGHT, width=WIDTH)
         labelme(root / f"{name}.json", square("fig", 0, 0, 4, 4))
-
-
-def defects(root: Path) -> list[Defect]:
-    _, found = open_with_defects(root, DataConfig())
-    return found
-
-
-def mask_of(dataset: Dataset, id: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    (record,) = [record for records in dataset.splits.values() for record in records if record.id == id]
-    return dataset.masks.read(record)
 
 
 def drawn(root: Path, *shapes: Any, **changes: Any) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

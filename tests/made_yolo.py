@@ -5,10 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from made_files import image, write
-from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_with_defects
 
 HEIGHT, WIDTH = 8, 10
 SQUARE = "0.0 0.0 0.4 0.0 0.4 0.5 0.0 0.5"
@@ -31,11 +28,6 @@ def ultralytics(root: Path, label: str | None = f"0 {SQUARE}\n", yaml: str = NAM
         add(root, f"images/{split}", *names, label=label)
     write(root / "data.yaml", f"path: ../datasets/mine\ntrain: images/train\nval: images/val\ntest:\n{yaml}")
     return root
-
-
-def defects(root: Path) -> list[Defect]:
-    _, found = open_with_defects(root, DataConfig())
-    return found
 
 
 def read(dataset: Dataset, split: str = "train") -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pyramidseg
+from planted_defects import chunk
 from pyramidseg.predict.input_images import load_image
 
 FILE = Path(pyramidseg.__file__).parent / "export" / "page" / "pixels.json"
@@ -52,10 +53,6 @@ def profile() -> bytes:
 def exif(orientation: int) -> bytes:
     """EXIF data (TIFF 6.0) with an orientation."""
     return b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">HHI", orientation, 0, 0)
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def with_chunks(png: bytes, *, orientation: int = 1) -> bytes:

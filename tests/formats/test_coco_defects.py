@@ -7,18 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made_coco import CATEGORIES, HEIGHT, WIDTH, box, coco, errors, images, mask_of, objects, single
-from made_files import all_ids, has_note, ids, image, opened, write
+from made_coco import CATEGORIES, HEIGHT, WIDTH, box, coco, errors, images, objects, single
+from made_files import all_ids, defects, has_note, ids, image, mask_of, opened, write
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect, DefectError, DefectKind
+from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.formats.open_dataset import open_with_defects
 from pyramidseg.inspection.training_check import check_dataset
-
-
-def defects(root: Path) -> list[Defect]:
-    _, found = open_with_defects(root, DataConfig())
-    return found
 
 
 @pytest.mark.parametrize("name", [".", "..", "../images/.."])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made_coco import CATEGORIES, HEIGHT, WIDTH, box, coco, errors, images, mask_of, objects, single
-from made_files import has_note, opened, write
+from made_coco import CATEGORIES, HEIGHT, WIDTH, box, coco, errors, images, objects, single
+from made_files import has_note, mask_of, opened, write
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.data.records import Dataset

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_files import has_note, ids, image, write
+from made_files import defects, has_note, ids, image, write
 from pyramidseg.base.config import DataConfig
-from pyramidseg.base.defects import Defect, DefectError, DefectKind
+from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Dataset
-from pyramidseg.formats.open_dataset import open_dataset, open_with_defects
+from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection.training_check import check_dataset
 
 HEIGHT, WIDTH = 8, 10
@@ -51,10 +51,6 @@ def opened(root: Path) -> Dataset:
 def labels_of(dataset: Dataset, id: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     (record,) = [record for records in dataset.splits.values() for record in records if record.id == id]
     return dataset.masks.read(record)
-
-
-def defects(root: Path) -> list[Defect]:
-    return open_with_defects(root, DataConfig())[1]
 
 
 def test_polygons_and_masks_are_drawn_with_their_declared_classes(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made_files import all_ids, has_note, image, opened, write
-from made_labelme import HEIGHT, WIDTH, add, defects, drawn, labelme, mask_of, png, shape, square
+from made_files import all_ids, defects, has_note, image, mask_of, opened, write
+from made_labelme import HEIGHT, WIDTH, add, drawn, labelme, png, shape, square
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError

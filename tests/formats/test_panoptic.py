@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from made_files import has_note, ids, image, opened, write
+from made_files import defects, has_note, ids, image, opened, write
 from pyramidseg.base.classes import IGNORE
-from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import Defect, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
-from pyramidseg.formats.open_dataset import open_with_defects
 
 CATEGORIES = [
     {"id": 1, "name": "person", "isthing": 1, "color": [220, 20, 60], "supercategory": "person"},
@@ -50,11 +48,6 @@ def panoptic(root: Path, split: str = "train2017", segments: Any = SEGMENTS, **c
         **changes,
     }
     return write(root / "annotations" / f"panoptic_{split}.json", json.dumps(content))
-
-
-def defects(root: Path) -> list[Defect]:
-    _, found = open_with_defects(root, DataConfig())
-    return found
 
 
 def test_numbers_in_colours_become_classes_and_void_and_crowds_are_ignored(tmp_path: Path) -> None:

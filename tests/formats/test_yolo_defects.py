@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from made_files import image, opened, write
-from made_yolo import SQUARE, add, defects, read, ultralytics
+from made_files import defects, image, opened, write
+from made_yolo import SQUARE, add, read, ultralytics
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from made_files import has_note, ids, image, mask, opened, write
-from made_yolo import NAMES, SQUARE, add, defects, ultralytics
+from made_files import defects, has_note, ids, image, mask, opened, write
+from made_yolo import NAMES, SQUARE, add, ultralytics
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.base.errors import DataError

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from chromium import Tab
+from planted_defects import chunk
 
 DECODED = """(async () => {
   const { decodePhoto } = await import("./page/decoding.js");
@@ -69,9 +70,6 @@ def png(values: NDArray[np.uint8], filters: list[int]) -> bytes:
         predicted = [0 * now, left, above, (left + above) // 2, paeth][filters[row]]
         rows += bytes([filters[row]]) + ((now - predicted) % 256).astype(np.uint8).tobytes()
     packed = zlib.compress(rows)
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     half = len(packed) // 2
