@@ -86,16 +86,12 @@ def _absent_classes(dataset: Dataset, summaries: Mapping[str, SplitSummary]) -> 
                 f"{dataset.source}: no pixel of split {split!r} has a class: all {summary.ignored} pixels of its "
                 f"{summary.images} masks are ignored; label some, or remove a class from `ignore`"
             )
-    if "train" not in summaries:
-        return
-    train = summaries["train"]
-    if np.count_nonzero(train.pixels) == 1:
-        found = missing_classes(dataset, "train", train.pixels)
-        raise DataError(
-            f"{dataset.source}: {found} (ignored: {train.ignored} pixels): see the report of pyramidseg inspect"
-        )
-    for split, summary in summaries.items():
-        if found := missing_classes(dataset, split, summary.pixels):
+        found = missing_classes(dataset, split, summary.pixels)
+        if split == "train" and np.count_nonzero(summary.pixels) == 1:
+            raise DataError(
+                f"{dataset.source}: {found} (ignored: {summary.ignored} pixels): see the report of pyramidseg inspect"
+            )
+        if found:
             yield f"{found}; {ADD_IMAGES}"
 
 
