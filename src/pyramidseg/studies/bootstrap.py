@@ -10,6 +10,7 @@ Legend: M models, S seeds, N images, K classes, R resamples.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
@@ -99,12 +100,10 @@ def compare_pairs(
     means = {name: float(np.mean([miou(run.sum(axis=0)) for run in runs])) for name, runs in counts.items()}
     resampled = resample(counts, resamples=resamples, seed=seed)
     order = sorted(means, key=lambda name: -means[name])
-    differences = []
-    for index, first in enumerate(order):
-        for second in order[index + 1 :]:
-            interval = percentile_interval(resampled[first] - resampled[second])
-            differences.append(Difference(first, second, means[first] - means[second], *interval))
-    return tuple(differences)
+    return tuple(
+        Difference(one, other, means[one] - means[other], *percentile_interval(resampled[one] - resampled[other]))
+        for one, other in combinations(order, 2)
+    )
 
 
 def resample(

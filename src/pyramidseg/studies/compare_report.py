@@ -1,6 +1,6 @@
 """Report of a comparison: conclusions in sentences, plots, one HTML page, and all results as JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,11 @@ def conclusions(results: Sequence[EncoderResult], differences: Sequence[Differen
     ranked = sorted(results, key=lambda result: -result.miou)
     best = ranked[0]
     against_best = {difference.second: difference for difference in differences if difference.first == best.name}
-    sentences = [f"{best.name} has the highest mean IoU, {_with_range(best)}."]
-    for result in ranked[1:]:
-        sentences.append(_compared_with_best(best, result, against_best[result.name]))
+    compared = [_compared_with_best(best, result, against_best[result.name]) for result in ranked[1:]]
     equal = [result for result in ranked[1:] if against_best[result.name].is_equivalent]
     chosen = min([best, *equal], key=lambda result: result.cost.latency_ms)
-    return (*sentences, _recommendation(best, chosen), *caveats(len(best.mious)))
+    first = f"{best.name} has the highest mean IoU, {_with_range(best)}."
+    return (first, *compared, _recommendation(best, chosen), *caveats(len(best.mious)))
 
 
 def caveats(seeds: int) -> tuple[str, ...]:
@@ -111,7 +110,7 @@ def cost_scatter(results: Results) -> bytes:
 
 
 def _draw_curves(
-    axes: Axes, encoders: Sequence[EncoderResult], title: str, value_of: Callable[[dict[str, Any]], float | None]
+    axes: Axes, encoders: Sequence[EncoderResult], title: str, value_of: Callable[[Mapping[str, Any]], float | None]
 ) -> None:
     longest, top = 1, 0.0
     for index, result in enumerate(encoders):
@@ -147,14 +146,11 @@ def _draw_costs(
     axes.grid()
 
 
-def _by_seed(result: EncoderResult, value_of: Callable[[dict[str, Any]], float | None]) -> NDArray[np.float64]:
+def _by_seed(result: EncoderResult, value_of: Callable[[Mapping[str, Any]], float | None]) -> NDArray[np.float64]:
     """(S, epochs) values; cut to the shortest run, so that every epoch has all seeds."""
     shortest = min(len(history) for history in result.histories)
-    values = [
-        [np.nan if (value := value_of(dict(row))) is None else value for row in history[:shortest]]
-        for history in result.histories
-    ]
-    return np.array(values, dtype=np.float64)
+    values = [[value_of(row) for row in history[:shortest]] for history in result.histories]
+    return np.array(values, dtype=np.float64)  # None becomes NaN
 
 
 def write_report(out: Path, study: Study, results: Results) -> tuple[str, ...]:

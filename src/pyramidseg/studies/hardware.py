@@ -53,12 +53,9 @@ def describe_machine(device: torch.device, *more: str) -> Machine:
 
 
 def _processor() -> str:
-    if _CPU_INFORMATION.exists():
-        for line in _CPU_INFORMATION.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
+    text = _CPU_INFORMATION.read_text(encoding="utf-8", errors="replace") if _CPU_INFORMATION.exists() else ""
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(filter(None, names), "") or platform.processor() or platform.machine()
 
 
 def _version(library: str) -> str:
