@@ -11,13 +11,13 @@
 
 import base64
 import json
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +45,7 @@ _SAMPLED = 20
 _SMALL = 32
 """Pixels of a region's box up to which its bitmap is kept."""
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 2**20
 """Bytes beyond one per pixel that a PNG may have."""
 
@@ -203,8 +204,16 @@ def _encode_small_bitmap(shape: tuple[int, int], content: bytes) -> str:
 
 def _pack_bitmap(pixels: NDArray[np.bool_]) -> str:
     """A PNG of one bit in a zlib stream, which need not compress it again, in base64."""
-    _, content = cv2.imencode(".png", pixels.view(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
-    return base64.b64encode(zlib.compress(content.tobytes(), 0)).decode()
+    height, width = pixels.shape
+    rows = np.zeros((height, 1 + (width + 7) // 8), np.uint8)
+    rows[:, 1:] = np.packbits(pixels, axis=1)  # after a 0: a row without a filter
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)), _chunk(b"IEND", b""))
+    return base64.b64encode(zlib.compress(b"".join((_PNG_SIGNATURE, *chunks)), 0)).decode()
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
