@@ -1,5 +1,9 @@
 """`Record` and `dataset_from_records`: accepted and rejected arguments."""
 
+import copy
+import pickle
+import tracemalloc
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +36,38 @@ def test_invalid_arguments_are_rejected(given: dict[str, Any], said: str) -> Non
 def test_ignore_takes_a_single_value() -> None:
     one, listed = (dataset_from_records(classes=["a"], ignore=given) for given in (9, [9]))  # type: ignore[arg-type]
     assert one.masks == listed.masks
+
+
+@pytest.mark.parametrize(
+    ("id", "image", "mask"),
+    [
+        ("a", "/data/images/a.png", "/data/masks/a_mask.png"),
+        ("train/deep/a", "/data/train/deep/a.jpg", None),
+        ("a", "a/a/a.a.png", "other.json"),
+        ("", "x.png", ""),
+        ("0", "000.png", "/masks/100.png"),
+    ],
+)
+def test_a_record_gives_back_its_paths(id: str, image: str, mask: str | None) -> None:
+    record = Record(id, Path(image), mask and Path(mask))
+    assert (record.id, record.image, record.mask) == (id, Path(image), None if mask is None else Path(mask or "."))
+    assert pickle.loads(pickle.dumps(record)) == copy.deepcopy(record) == record
+    renamed = replace(record, id="other/name")
+    assert (renamed.id, renamed.image, renamed.mask) == ("other/name", record.image, record.mask)
+    with pytest.raises(FrozenInstanceError):
+        record.image = Path("b.png")
+
+
+def test_records_of_the_same_folders_share_the_text_of_their_paths() -> None:
+    """A `Path` would take 300 bytes, and its text 100."""
+    folder = Path("/home/somebody/a/dataset/with/a/long/path")
+    tracemalloc.start()
+    try:
+        records = [
+            Record(f"train/{number:06}", folder / "images" / f"{number:06}.png", folder / "masks" / f"{number:06}.png")
+            for number in range(1000)
+        ]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / len(records) < 150

@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
 from pyramidseg.formats.dataset_format import PartialMatch
-from pyramidseg.formats.paths import content
+from pyramidseg.formats.paths import first_child
 from pyramidseg.images.image_files import list_files
 
 BrushFiles = Mapping[str, Mapping[str, Path]]
@@ -23,7 +23,7 @@ _NAME = re.compile(r"task-\d+-annotation-(\d+)-by-[^-]*-(.+)\.(?:png|npy)")
 
 def refuse_brush_files(folder: Path | None) -> None:
     """Raise `PartialMatch` for a folder of these masks, where nothing names their images."""
-    first = next(iter(content(folder)), None) if folder else None
+    first = folder and first_child(folder)
     if first and _NAME.fullmatch(first.name):
         raise PartialMatch(
             f"{folder}: its masks are named after Label Studio's tasks, not after images: export JSON or JSON_MIN of "

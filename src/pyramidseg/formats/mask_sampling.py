@@ -15,6 +15,7 @@ from pyramidseg.base.config import Transparent
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
+from pyramidseg.base.sequences import Mapped
 from pyramidseg.data.color_masks import HIDDEN, read_colors
 from pyramidseg.data.index_masks import (
     NODATA_VALUE,
@@ -30,6 +31,12 @@ from pyramidseg.images.palette import is_reordered, matches_class_colors, palett
 
 SAMPLE = 15
 """Masks, spread over the dataset, that decide whether masks hold integers or colours."""
+
+
+def mask_files(parsed: ParsedDataset) -> Sequence[Path]:
+    """All masks of a dataset, split by split."""
+    with_mask = [record for records in parsed.splits.values() for record in records if record.mask is not None]
+    return Mapped(lambda record: record.mask or Path(), with_mask)
 
 
 # Counts of values or colours over all masks.
@@ -234,7 +241,7 @@ def _distinct(values: NDArray[Any]) -> frozenset[int]:
     return frozenset(np.flatnonzero(np.bincount(values.ravel())).tolist())
 
 
-def _spread(masks: Sequence[Path]) -> list[Path]:
+def _spread(masks: Sequence[Path]) -> Iterator[Path]:
     """The masks in an order in which the first `SAMPLE` are spread over the dataset."""
     step = max(1, -(-len(masks) // SAMPLE))
-    return [mask for start in range(step) for mask in masks[start::step]]
+    return (mask for start in range(step) for mask in masks[start::step])

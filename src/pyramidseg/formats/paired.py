@@ -193,7 +193,7 @@ LAYOUTS = (_listed_pairs, _splits_above, _two_sides, _splits_in_names, _mixed_fo
 def _two_folders(root: Path, layout: str, folders: Mapping[str, FolderPair]) -> PairedFiles | None:
     """The layout, if a folder of masks contains masks or all are empty; labels as text belong to another format."""
     mask_folders = [masks for _, masks in folders.values() if masks]
-    if not mask_folders or (any(map(content, mask_folders)) and not any(map(holds_masks, mask_folders))):
+    if not mask_folders or (not any(map(holds_masks, mask_folders)) and any(map(content, mask_folders))):
         return None
     return PairedFiles(root, layout, folders)
 

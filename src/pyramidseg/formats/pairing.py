@@ -27,7 +27,7 @@ from pyramidseg.formats.name_matching import (
 )
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
 from pyramidseg.images.decode import read_image
-from pyramidseg.images.image_files import list_files, list_images, list_masks
+from pyramidseg.images.image_files import list_files, list_images, pack_images, pack_masks
 
 _MASK_WORDS = "masks?|labels?|gt|seg|segmentation|annot|anno"
 _MASK_SUFFIX = re.compile(rf"(?:[-_. ]|(?<=\d))(?:{_MASK_WORDS})$", re.IGNORECASE)
@@ -97,9 +97,12 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
     if images == masks and (mixed := pair_mixed_folder(images, mask_name)):
         return mixed
     refuse_brush_files(masks)
-    mask_files = list_masks(masks)
+    packed_images, packed_masks = pack_images(images), pack_masks(masks)
+    if mask_name is None and (records := _agreeing_records(images, packed_images, masks, packed_masks)):
+        return MatchedFiles(records)
+    mask_files = [*packed_masks]
     inside = {*mask_files} if images in masks.parents else set()
-    image_files = [file for file in list_images(images) if file not in inside]
+    image_files = [file for file in packed_images if file not in inside]
     if not image_files:
         return MatchedFiles.of_none(images, "no images in this folder; check the path and the file format")
     if not mask_files:
@@ -111,6 +114,20 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
     images, masks = images / _shared_folders(sides[0]), masks / _shared_folders(sides[1])
     pairs = pair_by_name(Side.of(images, image_files), Side.of(masks, mask_files), mask_name)
     return replace(pairs, notes=(f"images are in {images}, masks in {masks}", *pairs.notes))
+
+
+def _agreeing_records(
+    images: Path, image_files: Sequence[Path], masks: Path, mask_files: Sequence[Path]
+) -> tuple[Record, ...]:
+    """Those of `pair` in little memory, if the keys of both sides agree one by one; else none."""
+    if images in masks.parents or len(image_files) != len(mask_files):
+        return ()
+    records: list[Record] = []
+    for image, mask in zip(image_files, mask_files, strict=True):
+        if (key := key_of(image, images)) != key_of(mask, masks):
+            return ()
+        records.append(Record(key, image, mask))
+    return tuple(records) if len({record.id for record in records}) == len(records) else ()
 
 
 def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> MatchedFiles:

@@ -41,7 +41,7 @@ class ToolExport(NamedTuple):
 def export_files(root: Path, suffix: str) -> list[Path]:
     """The files of a type in a folder and in those in it; without folders that have one for each image."""
     by_folder = (
-        [path for path in content(place) if path.suffix.lower() == suffix and path.is_file()]
+        [path for path in content(place, lambda name: name.lower().endswith(suffix)) if path.is_file()]
         for place in (root, *subfolders(root))
     )
     return [file for files in by_folder if len(files) <= _MAX_FILES for file in files]

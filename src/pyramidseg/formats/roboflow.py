@@ -11,7 +11,7 @@ from pyramidseg.formats.class_lists import ClassList, find_class_list
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, PartialMatch, SplitNames
 from pyramidseg.formats.paired import PairedFiles
 from pyramidseg.formats.paths import child_file, child_folder
-from pyramidseg.images.image_files import list_images
+from pyramidseg.images.image_files import pack_images
 
 CLASSES = "_classes.csv"
 
@@ -33,10 +33,10 @@ def detect(root: Path, splits: SplitNames) -> RoboflowFiles | None:
     inside = {split: child_folder(root, names) for split, names in splits.items()}
     if splits == SPLIT_NAMES and child_file(root, CLASSES):
         inside = {"train": root}
-    folders = {split: path for split, path in inside.items() if path and list_images(path)}
-    listed = [path for path in folders.values() if child_file(path, CLASSES)]
+    listed = [path for path in inside.values() if path and child_file(path, CLASSES) and pack_images(path)]
     if not listed:
         return None
+    folders = {split: path for split, path in inside.items() if path and pack_images(path)}
     pairs = paired.detect(root, splits)
     if pairs is None:
         raise PartialMatch(f"{listed[0]} has {CLASSES} but no name_mask.png: export it as Semantic Segmentation Masks")

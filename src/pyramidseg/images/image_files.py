@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from pyramidseg.base.defects import DefectError, DefectKind
+from pyramidseg.base.sequences import Mapped, PackedNames
 
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm"),
@@ -59,6 +61,16 @@ def list_masks(folder: Path) -> list[Path]:
     return list_images(folder) or list_files(folder, ARRAY_EXTENSIONS)
 
 
+def pack_images(folder: Path) -> Sequence[Path]:
+    """`list_images` in little memory."""
+    return Mapped(folder.joinpath, PackedNames(_names(folder, IMAGE_EXTENSIONS)))
+
+
+def pack_masks(folder: Path) -> Sequence[Path]:
+    """`list_masks` in little memory."""
+    return pack_images(folder) or Mapped(folder.joinpath, PackedNames(_names(folder, ARRAY_EXTENSIONS)))
+
+
 def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """`os.walk` that follows links, and that does not leave out what it may not read.
 
@@ -96,7 +108,12 @@ def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
     Raises:
         DataError: see `walk`.
     """
-    found: list[tuple[tuple[str, ...], Path]] = []
+    return [folder / name for name in _names(folder, extensions)]
+
+
+def _names(folder: Path, extensions: tuple[str, ...]) -> list[str]:
+    """The paths of `list_files` below the folder, with slashes."""
+    found: list[str] = []
     visited: set[str] = set()
     for parent, folders, files in walk(folder):
         real = os.path.realpath(parent)
@@ -106,10 +123,9 @@ def list_files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
         visited.add(real)
         stores = [name for name in folders if _has_extension(name, (".zarr",))]  # folders that are one image
         folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
-        relative = Path(parent).relative_to(folder).parts
-        own = (name for name in (*files, *stores) if _has_extension(name, extensions))
-        found += [((*relative, name), Path(parent, name)) for name in own]
-    return [path for _, path in sorted(found)]
+        above = "".join(f"{part}/" for part in Path(parent).relative_to(folder).parts)
+        found += [f"{above}{name}" for name in chain(files, stores) if _has_extension(name, extensions)]
+    return sorted(found, key=lambda name: name.replace("/", "\0"))  # folder by folder
 
 
 def is_image_name(name: str) -> bool:
