@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,13 +24,16 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".jsonl"
 
 _MOST_OPEN = 64
+_BY_FOLDER = {ord("/"): "\0", 0: "/"}
+"""Sorts the files of a folder before those whose names go on after its name."""
+
 _PART_LINES, _PART_SECONDS = 256, 10.0
 
 
 class Ledger:
     """The finished items in a folder, by their keys; a context manager. Open it with `Ledger.open`.
 
-    Lines stay on the disk; memory holds the keys, about 300 bytes for each.
+    Lines stay on the disk; memory holds the keys, with about 15 bytes more for each, in an SQLite table.
     """
 
     def __init__(self, folder: Path, *, publish: Callable[[Path], object] | None = None) -> None:
@@ -37,7 +41,9 @@ class Ledger:
         self._publish = publish
         self._files: list[Path] = []
         self._opened: dict[int, BinaryIO] = {}
-        self._places: dict[str, tuple[int, int]] = {}  # number of the file, and where the line starts
+        self._places = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        columns = "key BLOB PRIMARY KEY, file INTEGER, start INTEGER"  # the number of the file, and where the line is
+        self._places.execute(f"CREATE TABLE places ({columns}) WITHOUT ROWID")
         self._own: int | None = None  # file descriptor of this process's file
         self._end = self._lines = 0
         self._started = 0.0
@@ -58,22 +64,16 @@ class Ledger:
         return ledger
 
     def __len__(self) -> int:
-        return len(self._places)
+        count: int = self._places.execute("SELECT count(*) FROM places").fetchone()[0]
+        return count
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return self._place(key) is not None
 
     def find(self, key: str) -> dict[str, Any] | None:
         """The last entry of an item; None if the item was not done."""
-        if key not in self._places:
-            return None
-        file, offset = self._places[key]
-        if file not in self._opened:
-            if len(self._opened) >= _MOST_OPEN:
-                self._close_files()
-            self._opened[file] = self._files[file].open("rb")
-        self._opened[file].seek(offset)
-        return _entry(self._opened[file].readline())
+        place = self._place(key)
+        return None if place is None else self._read(*place)
 
     def done(self, key: str, fingerprint: str) -> bool:
         """Whether the last entry of an item has this fingerprint and no `error`."""
@@ -98,7 +98,7 @@ class Ledger:
             except OSError:
                 os.ftruncate(self._own, self._end)
                 raise
-        self._places[entry["key"]] = len(self._files) - 1, self._end
+        self._add(entry["key"], len(self._files) - 1, self._end)
         self._end += len(line)
         self._lines += 1
         if self._publish and (self._lines >= _PART_LINES or time.monotonic() - self._started >= _PART_SECONDS):
@@ -106,9 +106,9 @@ class Ledger:
 
     def entries(self, *, below: str = "") -> Iterator[dict[str, Any]]:
         """The last entry of every item whose key begins with `below`, in the order of the keys, folder by folder."""
-        keys = (key for key in self._places if key.startswith(below))
-        for key in sorted(keys, key=lambda key: key.replace("/", "\0")):
-            if (entry := self.find(key)) is not None:
+        query = "SELECT file, start FROM places WHERE key >= ? AND key < ? ORDER BY key"
+        for place in self._places.execute(query, (_stored(below), _stored(below) + b"\xff")):
+            if (entry := self._read(*place)) is not None:
                 yield entry
 
     def close(self) -> None:
@@ -121,6 +121,23 @@ class Ledger:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+        self._places.close()
+
+    def _place(self, key: str) -> tuple[int, int] | None:
+        query = "SELECT file, start FROM places WHERE key = ?"
+        found: tuple[int, int] | None = self._places.execute(query, (_stored(key),)).fetchone()
+        return found
+
+    def _add(self, key: str, file: int, start: int) -> None:
+        self._places.execute("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (_stored(key), file, start))
+
+    def _read(self, file: int, start: int) -> dict[str, Any] | None:
+        if file not in self._opened:
+            if len(self._opened) >= _MOST_OPEN:
+                self._close_files()
+            self._opened[file] = self._files[file].open("rb")
+        self._opened[file].seek(start)
+        return _entry(self._opened[file].readline())
 
     def _close_files(self) -> None:
         for file in self._opened.values():
@@ -155,12 +172,16 @@ class Ledger:
                     if (entry := _entry(line)) is None:
                         unreadable += 1
                     else:
-                        self._places[entry["key"]] = len(self._files), offset
+                        self._add(entry["key"], len(self._files), offset)
                     offset += len(line)
         if repair and not line.endswith(b"\n"):
             os.truncate(path, offset)
         self._files.append(path)
         return unreadable
+
+
+def _stored(key: str) -> bytes:
+    return key.translate(_BY_FOLDER).encode("utf-8", "surrogatepass")
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
