@@ -12,7 +12,7 @@ Asked on two cores: 500 pairs a second for masks and run lengths, 150 for outlin
 time, which other programs disturb less; the rate of n cores is about n times its reciprocal.
 
 Memory: that many pairs of 24x32 pixels are written, and converted by a process for each format; printed are its peak
-and that of the processes that it forks, with all of them and with a tenth.
+and that of the processes that it forks, with all of them and with a tenth, and how they grow with the pairs.
 """
 
 import argparse
@@ -93,32 +93,44 @@ def compare(folder: Path, pairs: int, formats: list[str], rounds: int) -> None:
 
 
 def weigh(folder: Path, pairs: int, formats: list[str]) -> None:
-    """Print the peak memory of a process that converts all pairs, and of one that converts a tenth."""
-    for name, count in (("tenth", pairs // 10), ("all", pairs)):
-        for kind in ("images", "masks"):
-            (folder / name / "train" / kind).mkdir(parents=True)
-        for index in range(count):
-            small = np.random.default_rng(index).integers(0, 4, (6, 8), np.uint8).repeat(4, 0).repeat(4, 1)
-            for kind, pixels in (("images", small * 60), ("masks", small)):
-                Image.fromarray(pixels).save(folder / name / "train" / kind / f"{index:06d}.png", compress_level=1)
+    """Print the peak memory of a process that converts all pairs, and how it grows from a tenth of them."""
+    counts = {"tenth": pairs // 10, "all": pairs}
+    for name, count in counts.items():
+        write_small_pairs(folder / name / "train", count)
     context = multiprocessing.get_context("spawn")
+    print("peak in MB of the main process, and of the largest of its others; bytes that each further pair takes")
     for to in formats:
         peaks = []
-        for name in ("tenth", "all"):
+        for name in counts:
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                own, forked = pool.submit(peak_of, folder / name, to, folder / "out").result()
-            peaks.append(f"{own:4.0f} MB and {forked:4.0f} MB in each of its processes")
-        print(f"{to:15} {pairs // 10} pairs: {peaks[0]}; {pairs}: {peaks[1]}", flush=True)
+                peaks.append(pool.submit(peak_of, folder / name, to, folder / "out").result())
+        growth = [(more - less) / (pairs - pairs // 10) for less, more in zip(*peaks, strict=True)]
+        for count, (own, forked) in zip(counts.values(), peaks, strict=True):
+            print(f"{to:22} {count:>8} {own / 1e6:6.1f} {forked / 1e6:6.1f}")
+        print(f"{to:22} {'a pair':>8} {growth[0]:6.0f} {growth[1]:6.0f}", flush=True)
 
 
-def peak_of(source: Path, to: str, out: Path) -> tuple[float, float]:
-    """The peak memory in MB of this process after a conversion, and of the largest that it forked.
+def write_small_pairs(folder: Path, count: int) -> None:
+    """Pairs of 24x32 pixels, a thousand different ones; the others are hard links to them."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+        for index in range(count):
+            path = folder / kind / f"{index:06d}.png"
+            if index >= 1000:
+                os.link(folder / kind / f"{index % 1000:06d}.png", path)
+                continue
+            small = np.random.default_rng(index).integers(0, 4, (6, 8), np.uint8).repeat(4, 0).repeat(4, 1)
+            Image.fromarray(small * 60 if kind == "images" else small).save(path, compress_level=1)
+
+
+def peak_of(source: Path, to: str, out: Path) -> tuple[int, int]:
+    """The peak memory in bytes of this process after a conversion, and of the largest that it forked.
 
     Both count the pages that they share.
     """
-    convert_dataset(source, to=to, out=out, images="none", data=DataConfig(val_share=0.1))
+    convert_dataset(source, to=to, out=out, images="none")
     shutil.rmtree(out)
-    own, forked = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, forked = (resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own, forked
 
 

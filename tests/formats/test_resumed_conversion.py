@@ -11,6 +11,7 @@ from PIL import Image
 from made_conversions import SIZES, WITHOUT_MAP, contents, write_source
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import OutputError
+from pyramidseg.base.files import file_state
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.formats import convert_dataset as converting
 from pyramidseg.formats.convert_dataset import convert_dataset
@@ -162,3 +163,26 @@ def test_a_dataset_without_a_val_split_keeps_its_one_split(source: Path, tmp_pat
     assert set(convert_dataset(source, to="masks", out=tmp_path / "out").images) == {"train"}
     stated = convert_dataset(source, to="masks", out=tmp_path / "divided", data=DataConfig(val_share=0.4))
     assert set(stated.images) == {"train", "val"}
+
+
+def test_the_state_of_an_images_files_is_taken_once_before_it_is_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, str]] = []
+
+    def state(path: Path) -> tuple[str, int, int, int]:
+        events.append(("state", path.name))
+        return file_state(path)
+
+    def read(record, masks):
+        events.append(("read", record.mask.name))
+        return read_labels(record, masks)
+
+    monkeypatch.setattr(converting, "file_state", state)
+    monkeypatch.setattr(converting, "read_labels", read)
+    monkeypatch.setattr(converting, "map_in_processes", map)
+    convert_dataset(source, to="coco", out=tmp_path / "out")
+    names = [f"{name}.png" for name in ("a", "b", "d", "c", "a")]
+    assert events == [event for name in names for event in (("state", name), ("state", name), ("read", name))]
+    monkeypatch.undo()
+    assert convert_dataset(source, to="coco", out=tmp_path / "out").before == 5

@@ -7,15 +7,16 @@ import json
 import logging
 import os
 import shutil
+from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from operator import methodcaller
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import IO, Any, Literal, get_args
 
-from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, nearest
 from pyramidseg.base.files import (
@@ -32,10 +33,11 @@ from pyramidseg.base.ledger import SUFFIX, Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.output_lock import LOCK, locks_out
 from pyramidseg.base.parallel import map_in_processes
+from pyramidseg.base.sequences import Mapped
 from pyramidseg.base.text import first_few
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import Dataset, DatasetSource, Record
-from pyramidseg.formats.dataset_format import RARE_VAL_NAMES, SPLIT_NAMES
+from pyramidseg.formats.conversion_items import Item, conversion_items
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
@@ -106,7 +108,7 @@ def convert_dataset(
         ConfigError: an unknown format, or `simplify_px` for one without outlines.
         OutputError: `out` holds something else, or cannot be written.
     """
-    writer = _checked_writer(to, images, simplify_px)
+    _check_options(to, images, simplify_px)
     folder = Path(out)
     _refuse_other_content(folder)
     for parent, _, _ in os.walk(folder):
@@ -114,15 +116,14 @@ def convert_dataset(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig(), divide=False)
     for note in opened.notes:
         logger.info(note)
+    writer = LABEL_WRITERS[to]
     writer.check_names(opened.classes, to=to)
     if writer.lacks:
         logger.info(f"{to} has no place for {writer.lacks}")
-    job = _Job(folder, to, opened, images, model, confidence, float(simplify_px))
-    items = _items(opened, writer)
-    counts = Counter(item.split for item in items)
-    conversion = Conversion(folder, {split: counts[split] for split in opened.splits if counts[split]}, {}, 0)
-    content = digest(chain([job.settings], ((item.key, job.fingerprint(item)) for item in items)))
-    if (stored := _lost_when_complete(folder, content)) is not None:
+    job = _Job(folder, to, writer, opened, images, model, confidence, float(simplify_px))
+    items = conversion_items(opened, writer)
+    conversion = Conversion(folder, {split: len(some) for split, some in opened.splits.items() if some}, {}, 0)
+    if (stored := _lost_when_complete(job, items)) is not None:
         logger.info(f"{folder}: already complete")
         return replace(conversion, lost=stored, before=len(items))
     _begin_or_continue(job)
@@ -134,25 +135,15 @@ def convert_dataset(
         for entry in track(map_in_processes(job.convert, pending), total=len(pending), task="converting"):
             ledger.append(entry)
             lost.update(entry["lost"])
-        _assemble(writer, folder, ledger, opened.classes, items)
+        _assemble(job, ledger, items)
+        if not model:
+            entries = (ledger.find(item.key) or {} for item in items)
+            content = job.content(items, (entry["fingerprint"] for entry in entries))
+            write_json(folder / LEDGER / COMPLETE, {"content": content, "lost": dict(lost)})
     if not model:
-        write_json(folder / LEDGER / COMPLETE, {"content": content, "lost": dict(lost)})
         for path in (folder / LEDGER / SETTINGS, *(folder / LEDGER).glob(f"*{SUFFIX}")):
             path.unlink()
     return replace(conversion, lost=dict(lost), before=before)
-
-
-class _Item(NamedTuple):
-    """An image of the output: its split, its name there, and its record in the dataset."""
-
-    split: str
-    name: str
-    record: Record
-
-    @property
-    def key(self) -> str:
-        """That of its ledger entry."""
-        return f"{self.split}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -161,6 +152,7 @@ class _Job:
 
     folder: Path
     to: str
+    writer: LabelWriter
     dataset: Dataset
     images: ImagePlacement
     model: str
@@ -172,28 +164,33 @@ class _Job:
         """A digest of everything but the images' files."""
         return digest([self.to, self.dataset.classes.to_dict(), self.images, self.model, self.simplify_px])
 
-    def fingerprint(self, item: _Item) -> str:
+    def fingerprint(self, item: Item) -> str:
         """A digest of the settings and the states of an image's files, without ctime, which a hard link changes."""
         record = item.record
         files = (record.image, record.mask, self.confidence and self.confidence(record))
         states = (file_state(scene_of(path))[:3] for path in files if path is not None)
         return digest([PARTS_VERSION, self.settings, *states])
 
-    def convert(self, item: _Item) -> dict[str, Any]:
+    def content(self, items: Iterable[Item], fingerprints: Iterable[str]) -> str:
+        """A digest of the settings and of all images."""
+        keys = (item.key for item in items)
+        return digest(chain([self.settings], zip(keys, fingerprints, strict=True)))
+
+    def convert(self, item: Item) -> dict[str, Any]:
         """Write the files of an image; returns its ledger entry."""
-        record, writer = item.record, LABEL_WRITERS[self.to]
+        record = item.record
+        fingerprint = self.fingerprint(item)  # first: a file that changes from now on is converted again
         labels = read_labels(record, self.dataset.masks)
         certainty = read_image(self.confidence(record), channels=1)[..., 0] if self.confidence else None
         image = LabelledImage(item.name, item.split, record.image, labels, self.model, certainty, self.simplify_px)
-        written = writer.encode(image, self.dataset.classes)
+        written = self.writer.encode(image, self.dataset.classes)
         for path, content in written.files.items():
             write_bytes(self.folder / path, content)
-        _place_image(record.image, self.folder / writer.path_of_image(image), self.images)
-        lost = dict(written.lost)
-        return {"key": item.key, "fingerprint": self.fingerprint(item), "part": written.part, "lost": lost}
+        _place_image(record.image, self.folder / self.writer.path_of_image(image), self.images)
+        return {"key": item.key, "fingerprint": fingerprint, "part": written.part, "lost": dict(written.lost)}
 
 
-def _checked_writer(to: str, images: str, simplify_px: float) -> LabelWriter:
+def _check_options(to: str, images: str, simplify_px: float) -> None:
     if to not in LABEL_WRITERS:
         raise ConfigError(f"--to {to}: cannot be written; {nearest(to, LABEL_WRITERS)}")
     if not 0 <= simplify_px < float("inf"):
@@ -203,28 +200,28 @@ def _checked_writer(to: str, images: str, simplify_px: float) -> LabelWriter:
         raise ConfigError(f"--simplify {simplify_px:g}: {to} has no outlines; leave it out, or write {outlines}")
     if images not in get_args(ImagePlacement):
         raise ConfigError(f"--images {images}: {nearest(images, get_args(ImagePlacement))}")
-    return LABEL_WRITERS[to]
 
 
-def _pending(job: _Job, items: list[_Item], ledger: Ledger) -> tuple[list[_Item], Counter[str]]:
+def _pending(job: _Job, items: Sequence[Item], ledger: Ledger) -> tuple[Sequence[Item], Counter[str]]:
     """The images that are not finished, and the pixels that were lost by the others.
 
     Raises:
         OutputError: the folder has images that the dataset does not have.
     """
-    pending, lost, known = [], Counter[str](), 0
-    for item in items:
-        known += item.key in ledger
-        if ledger.done(item.key, job.fingerprint(item)) and (entry := ledger.find(item.key)):
+    places, lost, known = array("Q"), Counter[str](), 0
+    for place, item in enumerate(items):
+        entry = ledger.find(item.key)
+        known += entry is not None
+        if entry is not None and entry["fingerprint"] == job.fingerprint(item):
             lost.update(entry["lost"])
         else:
-            pending.append(item)
+            places.append(place)
     if known < len(ledger) and not job.model:
         raise OutputError(
             f"{job.folder}: has labels of {len(ledger) - known} images that the dataset no longer has by these names; "
             "delete the folder, or choose another --out"
         )
-    return pending, lost
+    return Mapped(items.__getitem__, places), lost
 
 
 def _begin_or_continue(job: _Job) -> None:
@@ -243,20 +240,20 @@ def _begin_or_continue(job: _Job) -> None:
         )
 
 
-def _lost_when_complete(folder: Path, content: str) -> dict[str, int] | None:
-    """The pixels lost by a complete conversion of this content; None if it is not complete.
+def _lost_when_complete(job: _Job, items: Sequence[Item]) -> dict[str, int] | None:
+    """The pixels lost by a complete conversion of these images; None if it is not complete.
 
     Raises:
         OutputError: the folder has a complete conversion of something else.
     """
-    file = folder / LEDGER / COMPLETE
+    file = job.folder / LEDGER / COMPLETE
     if not file.is_file():
         return None
     stored = json.loads(file.read_text(encoding="utf-8"))
-    if stored["content"] != content:
+    if stored["content"] != job.content(items, map(job.fingerprint, items)):
         raise OutputError(
-            f"{folder}: holds a complete conversion of other files, or with other settings; choose another --out, or "
-            "delete the folder"
+            f"{job.folder}: holds a complete conversion of other files, or with other settings; choose another --out, "
+            "or delete the folder"
         )
     lost: dict[str, int] = stored["lost"]
     return lost
@@ -269,34 +266,6 @@ def _refuse_other_content(folder: Path) -> None:
             f"{folder}: is not empty ({first_few(sorted(names))}), and not an unfinished conversion; "
             "choose another --out"
         )
-
-
-def _items(dataset: Dataset, writer: LabelWriter) -> list[_Item]:
-    """All images. The name of each is its id without folders named `images`, `img` or like its split.
-
-    The split is put in front where two splits have an image of this name and the format keeps all images together.
-    """
-    folders = {**SPLIT_NAMES, "val": (*SPLIT_NAMES["val"], *RARE_VAL_NAMES)}
-    names = [
-        (split, _without_folders(record.id, ("images", "img", *folders.get(split, ()))), record)
-        for split, records in dataset.splits.items()
-        for record in records
-    ]
-    counts = Counter((split, name) for split, name, _ in names)
-    named = [(split, name if counts[split, name] == 1 else record.id, record) for split, name, record in names]
-    if writer.is_flat:
-        named = [(split, name.replace("/", "_"), record) for split, name, record in named]
-        counts = Counter((split, name) for split, name, _ in named)
-        if several := [name for (_, name), count in counts.items() if count > 1]:
-            raise ConfigError(f"{several[0]}: two images would have this name without folders; rename one of them")
-    splits = Counter(name for _, name, _ in named)
-    is_unique = "{split}" in writer.image_path
-    return [_Item(s, name if is_unique or splits[name] == 1 else f"{s}/{name}", record) for s, name, record in named]
-
-
-def _without_folders(id: str, names: Collection[str]) -> str:
-    *folders, last = id.split("/")
-    return "/".join((*(folder for folder in folders if folder.lower() not in names), last))
 
 
 def _place_image(source: Path, target: Path, placement: ImagePlacement) -> None:
@@ -316,32 +285,35 @@ def _place_image(source: Path, target: Path, placement: ImagePlacement) -> None:
 
 @dataclass(frozen=True)
 class _SplitParts:
-    """The `Parts` of a split, read from the ledger whenever they are iterated over."""
+    """The `Parts` of a split, read from the ledger whenever they are iterated over; of some names, or of all."""
 
     ledger: Ledger
     split: str
-    names: frozenset[str]
+    names: frozenset[str] | None
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         for entry in self.ledger.entries(below=f"{self.split}/"):
             name = entry["key"].partition("/")[2]
-            if name in self.names:
+            if self.names is None or name in self.names:
                 yield name, entry["part"]
 
 
-def _assemble(writer: LabelWriter, folder: Path, ledger: Ledger, classes: Classes, items: list[_Item]) -> None:
-    """Write the files that all images share."""
+def _assemble(job: _Job, ledger: Ledger, items: Sequence[Item]) -> None:
+    """Write the files that all images share. Only predictions' ledgers can have images that are not among the items."""
     parts = {
-        split: _SplitParts(ledger, split, frozenset(item.name for item in items if item.split == split))
-        for split in dict.fromkeys(item.split for item in items)
+        split: _SplitParts(
+            ledger, split, frozenset(it.name for it in items if it.split == split) if job.model else None
+        )
+        for split, records in job.dataset.splits.items()
+        if records
     }
-    for path, pieces in writer.assemble(parts, classes):
-        _write_pieces(folder / path, pieces)
+    for path, pieces in job.writer.assemble(parts, job.dataset.classes):
+        _write(job.folder / path, methodcaller("writelines", pieces))
 
 
-def _write_pieces(path: Path, pieces: Iterator[bytes]) -> None:
-    def write(part: Path) -> None:
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    def fill(part: Path) -> None:
         with part.open("wb") as file:
-            file.writelines(pieces)
+            write(file)
 
-    write_atomically(path, write)
+    write_atomically(path, fill)
