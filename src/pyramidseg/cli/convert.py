@@ -3,7 +3,7 @@
 import argparse
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import LABEL_FORMATS, add_reading_settings, add_simplification, values_of
+from pyramidseg.cli.flags import LABEL_FORMATS, add_label_config, add_reading_settings, add_simplification, values_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "copy the image files, link them, or leave them out (default: copy)"
     add("--images", choices=("copy", "link", "none"), default="copy", help=text)
     add_simplification(parser)
+    add_label_config(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     conversion = convert_dataset(
         arguments.dataset,
-        **values_of(arguments, "to", "out", "images"),
+        **values_of(arguments, "to", "out", "images", "label_config"),
         data=reading_config(arguments.settings),
         simplify_px=arguments.simplify,
     )

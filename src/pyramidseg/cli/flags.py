@@ -17,8 +17,8 @@ FINDINGS = 3
 """Exit status of a command that is done, with findings."""
 
 LABEL_FORMATS = (
-    *("masks", "color-masks", "voc", "coco", "coco-panoptic", "yolo", "labelme", "cvat-images", "label-studio"),
-    *("supervisely", "huggingface", "coco-polygons", "label-studio-polygons", "geojson"),
+    *("masks", "color-masks", "voc", "coco", "coco-panoptic", "yolo", "labelme", "cvat-images"),
+    *("label-studio", "supervisely", "huggingface", "coco-polygons", "label-studio-polygons", "geojson"),
 )
 """Formats that labels are written in; the names of `formats.writers`, which parsing a command line need not import."""
 
@@ -62,6 +62,16 @@ def add_simplification(parser: argparse.ArgumentParser) -> None:
         "border, and the number of pixels that change is printed (default: 0, exact)"
     )
     parser.add_argument("--simplify", type=float, default=0, metavar="PX", help=text)
+
+
+def add_label_config(parser: argparse.ArgumentParser) -> None:
+    """`--label-config` of Label Studio."""
+    parser.add_argument(
+        "--label-config",
+        metavar="FILE",
+        help="for label-studio and label-studio-polygons: the labelling configuration (XML) of your project, whose "
+        "names and labels regions get (default: a configuration is written)",
+    )
 
 
 def comma_list(*, known: Iterable[str] = ()) -> Callable[[str], tuple[str, ...]]:

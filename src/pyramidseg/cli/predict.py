@@ -11,6 +11,7 @@ from pyramidseg.base.text import show
 from pyramidseg.cli.flags import (
     FINDINGS,
     LABEL_FORMATS,
+    add_label_config,
     add_prediction_options,
     add_simplification,
     comma_list,
@@ -50,10 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "format of --save polygons (default: geojson)"
     add("--polygon-format", choices=POLYGON_FORMATS, default="geojson", help=text)
     add_simplification(parser)
-    text = "merge regions of fewer than PX pixels into the neighbour of the highest confidence (default: 0, none)"
-    add("--min-area", type=float, default=0, metavar="PX", help=f"for --save polygons: {text}")
-    text = "for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)"
-    add("--polygon-block", type=int, default=0, metavar="ROWS", help=text)
+    add_label_config(parser)
+    parser.add_argument(
+        "--min-area",
+        type=float,
+        default=0,
+        metavar="PX",
+        help="for --save polygons: merge regions of fewer than PX pixels into the neighbour of the highest "
+        "confidence (default: 0, none)",
+    )
+    parser.add_argument(
+        "--polygon-block",
+        type=int,
+        default=0,
+        metavar="ROWS",
+        help="for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)",
+    )
     add_prediction_options(parser)
     text = "only part I of N parts, chosen by name: for several processes and one DIR (default: all)"
     add("--shard", metavar="I/N", help=text)
@@ -129,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
         predictor,
         arguments.sources,
         arguments.out,
-        **values_of(arguments, "save", "batch_size", "shard", "overwrite"),
+        **values_of(arguments, "save", "batch_size", "shard", "overwrite", "label_config"),
         polygons=PolygonOptions(
             arguments.polygon_format, arguments.simplify, arguments.min_area, arguments.polygon_block
         ),

@@ -35,12 +35,13 @@ from pyramidseg.base.output_lock import LOCK, locks_out
 from pyramidseg.base.parallel import map_in_processes
 from pyramidseg.base.sequences import Mapped
 from pyramidseg.base.text import first_few
+from pyramidseg.base.text_files import read_text
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.formats.conversion_items import Item, conversion_items
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
-from pyramidseg.formats.writers import LABEL_WRITERS
+from pyramidseg.formats.writers import LABEL_WRITERS, label_writer
 from pyramidseg.images.decode import read_image
 from pyramidseg.images.scene_windows import scene_of, window_at
 
@@ -87,6 +88,7 @@ def convert_dataset(
     model: str = "",
     confidence: Callable[[Record], Path] | None = None,
     simplify_px: float = 0.0,
+    label_config: str | Path | None = None,
 ) -> Conversion:
     """Write a dataset in another format, as `pyramidseg convert` does; splits and classes are kept.
 
@@ -102,10 +104,13 @@ def convert_dataset(
         confidence: of a record, the file with the probability of each label times 255, which becomes scores.
         simplify_px: how far outlines may be moved to save corners; neighbours keep their common border. The number of
             pixels that change is in `lost`.
+        label_config: the labelling configuration of a Label Studio project, which gives regions the names of its tags
+            and labels.
 
     Raises:
         DataError: the dataset or one of its masks cannot be read.
-        ConfigError: an unknown format, or `simplify_px` for one without outlines.
+        ConfigError: an unknown format, `simplify_px` for one without outlines, or a `label_config` without a label for
+            a class.
         OutputError: `out` holds something else, or cannot be written.
     """
     _check_options(to, images, simplify_px)
@@ -116,11 +121,11 @@ def convert_dataset(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, data or DataConfig(), divide=False)
     for note in opened.notes:
         logger.info(note)
-    writer = LABEL_WRITERS[to]
-    writer.check_names(opened.classes, to=to)
+    config = None if label_config is None else read_text(Path(label_config))
+    writer = label_writer(to, opened.classes, label_config=config)
     if writer.lacks:
         logger.info(f"{to} has no place for {writer.lacks}")
-    job = _Job(folder, to, writer, opened, images, model, confidence, float(simplify_px))
+    job = _Job(folder, to, writer, opened, images, model, confidence, float(simplify_px), config)
     items = conversion_items(opened, writer)
     conversion = Conversion(folder, {split: len(some) for split, some in opened.splits.items() if some}, {}, 0)
     if (stored := _lost_when_complete(job, items)) is not None:
@@ -158,11 +163,13 @@ class _Job:
     model: str
     confidence: Callable[[Record], Path] | None
     simplify_px: float
+    label_config: str | None
 
     @cached_property
     def settings(self) -> str:
         """A digest of everything but the images' files."""
-        return digest([self.to, self.dataset.classes.to_dict(), self.images, self.model, self.simplify_px])
+        given = [self.to, self.dataset.classes.to_dict(), self.images, self.model, self.simplify_px]
+        return digest(given if self.label_config is None else [*given, self.label_config])
 
     def fingerprint(self, item: Item) -> str:
         """A digest of the settings and the states of an image's files, without ctime, which a hard link changes."""

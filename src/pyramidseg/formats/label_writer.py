@@ -93,6 +93,8 @@ class LabelWriter:
         has_outlines: whether it writes outlines, which can be simplified.
         lacks: what it has no place for, besides `WrittenLabels.lost`.
         read_as: the name by which a class of a name is read back, up to case; empty if it is not read as a class.
+        for_project: the writer for a project of the tool with this labelling configuration; a ConfigError if the
+            project has no label for a class.
     """
 
     image_path: str
@@ -102,6 +104,7 @@ class LabelWriter:
     has_outlines: bool = False
     lacks: str = ""
     read_as: Callable[[str], str] = str.strip
+    for_project: "Callable[[str, Classes], LabelWriter] | None" = None
 
     def path_of_image(self, image: LabelledImage) -> str:
         """The path of an image below the dataset's folder."""

@@ -7,9 +7,8 @@ Label Studio does not ask again for tasks that have predictions of the present o
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
-from xml.etree import ElementTree
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -18,6 +17,9 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from pyramidseg.annotations.contours import find_regions, one_ring
 from pyramidseg.base.classes import Classes
+from pyramidseg.base.errors import ConfigError
+from pyramidseg.formats import label_studio_controls
+from pyramidseg.formats.label_studio_controls import BRUSHES, Control
 from pyramidseg.formats.label_studio_writer import brush_regions
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.label_studio_images import LabelStudioImages
@@ -64,17 +66,6 @@ class LabelEvent(BaseModel):
         """Of the annotations."""
         one = self.annotation if isinstance(self.annotation, list) else [self.annotation]
         return {annotation.id for annotation in [*one, *self.annotations] if annotation.id is not None}
-
-
-class Control(NamedTuple):
-    """A tag that labels regions: `kind` is `brushlabels` or `polygonlabels`, `labels` the label of each class."""
-
-    kind: str
-    from_name: str
-    to_name: str
-    key: str
-    labels: Mapping[int, str]
-    unused: list[str]
 
 
 def add_routes(
@@ -158,40 +149,11 @@ def add_routes(
 
 
 def read_controls(config: str, classes: Classes) -> list[Control]:
-    """The brushes and polygons of the first image that has some; the first with a class's label gets its regions.
-
-    A class belongs to the label that lists it in `predicted_values`, else to that of its name, else of its name in
-    other case.
-
-    Raises:
-        Refused: 400, the configuration has none for an image, or cannot be read.
-    """
-    if "<!DOCTYPE" in config.upper() or "<!ENTITY" in config.upper():
-        raise Refused(400, "the labelling configuration has a DOCTYPE, which is not read")
+    """`label_studio_controls.read_controls`, whose errors become `Refused` with status 400."""
     try:
-        root = ElementTree.fromstring(config)  # noqa: S314 - without entities
-    except ElementTree.ParseError as error:
-        raise Refused(400, f"the labelling configuration is not valid XML: {error}") from None
-    images = {tag.get("name"): tag.get("value", "").lstrip("$") for tag in root.iter("Image")}
-    controls, taken = [], set[int]()
-    for tag in root.iter():
-        kind, to_name = tag.tag.lower(), tag.get("toName", "")
-        if kind in ("brushlabels", "polygonlabels") and to_name in images:
-            listed = {label.get("value", ""): label.get("predicted_values", "") for label in tag.iter("Label")}
-            found = {index: label for index, name in enumerate(classes.names) if (label := _label(name, listed))}
-            unused = [label for label in listed if label not in found.values()]
-            own = {index: label for index, label in found.items() if index not in taken}
-            controls.append(Control(kind, tag.get("name", ""), to_name, images[to_name], own, unused))
-            taken |= set(own)
-    if not controls:
-        raise Refused(400, "the labelling configuration needs BrushLabels or PolygonLabels for an Image")
-    return [control for control in controls if control.to_name == controls[0].to_name]
-
-
-def _label(name: str, listed: Mapping[str, str]) -> str | None:
-    predicted = [label for label, names in listed.items() if name in map(str.strip, names.split(","))]
-    alike = [label for label in listed if label.casefold() == name.casefold()]
-    return next(iter([*predicted, *[label for label in alike if label == name], *alike]), None)
+        return label_studio_controls.read_controls(config, classes)
+    except ConfigError as error:
+        raise Refused(400, str(error)) from None
 
 
 def make_regions(segmentation: Segmentation, controls: list[Control]) -> Iterator[dict[str, Any]]:
@@ -205,7 +167,7 @@ def make_regions(segmentation: Segmentation, controls: list[Control]) -> Iterato
             for brush in brush_regions(labels, {index: label}):
                 place = {"from_name": control.from_name, "to_name": control.to_name, "type": control.kind}
                 region = brush | place | {"score": float(confidence[pixels].mean())}
-                if control.kind == "brushlabels":
+                if control.kind == BRUSHES:
                     yield region | {"id": f"{control.from_name}_{index}"}
                     continue
                 for number, found in enumerate(find_regions(pixels.astype(np.uint8), skip=(0,))):

@@ -44,6 +44,25 @@ def test_regions_fit_the_labelling_config() -> None:
     assert interface.validate_prediction(prediction)
 
 
+def test_labels_for_a_project_of_other_names_are_valid_in_it(tmp_path: Path) -> None:
+    config = """<View><Image name="photo" value="$url"/>
+      <BrushLabels name="surface" toName="photo"><Label value="Street" predicted_values="road"/></BrushLabels>
+      <PolygonLabels name="outline" toName="photo"><Label value="ROAD"/><Label value="Tree"/></PolygonLabels>
+      <BrushLabels name="more" toName="photo"><Label value="Tree"/></BrushLabels></View>"""
+    (tmp_path / "project.xml").write_text(config)
+    for part, values in (("images", np.zeros((12, 20), np.uint8)), ("masks", np.arange(240).reshape(12, 20) % 7 % 3)):
+        (tmp_path / "source" / "train" / part).mkdir(parents=True)
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / "source" / "train" / part / "a.png")
+    (tmp_path / "source" / "dataset.yaml").write_text("classes: [background, road, tree]")
+    interface = LabelInterface(config)
+    for to in ("label-studio", "label-studio-polygons"):
+        convert_dataset(tmp_path / "source", to=to, out=tmp_path / to, label_config=tmp_path / "project.xml")
+        (task,) = json.loads((tmp_path / to / "train.json").read_text())
+        (annotation,) = task.pop("annotations")
+        assert annotation["result"] and interface.validate_task(task)
+        assert interface.validate_prediction(annotation, return_errors=True) == []
+
+
 @pytest.mark.parametrize("kind", ["BRUSH_TO_PNG", "BRUSH_TO_NUMPY"])
 @pytest.mark.parametrize("with_json", ["JSON", "JSON_MIN"])
 def test_masks_that_the_sdk_names_after_tasks_are_read_equal(tmp_path: Path, kind: str, with_json: str) -> None:
