@@ -12,7 +12,7 @@ from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import Dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
 
-EXACT = ("masks", "color-masks", "voc", "coco-panoptic", "huggingface")
+EXACT = ("masks", "color-masks", "voc", "cvat-masks", "coco-panoptic", "huggingface")
 """Formats of which every class can be read back pixel by pixel, ignored pixels included."""
 
 WITHOUT_MAP = tuple(name for name in LABEL_WRITERS if name != "geojson")

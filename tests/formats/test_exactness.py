@@ -20,7 +20,7 @@ from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS
 
 NAMES = np.array(["background", "b", "c d", "É"])
-HOLDS_IGNORED = ("masks", "color-masks", "voc", "coco-panoptic", "huggingface")
+HOLDS_IGNORED = ("masks", "color-masks", "voc", "cvat-masks", "coco-panoptic", "huggingface")
 
 label_maps = st.tuples(st.integers(1, 7), st.integers(1, 7)).flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 3, IGNORE]), fill=st.nothing())

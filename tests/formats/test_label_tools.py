@@ -4,13 +4,16 @@ import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from made_conversions import write_source
 from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.formats.convert_dataset import convert_dataset
 from pyramidseg.formats.label_writer import LabelledImage
 from pyramidseg.formats.writers import LABEL_WRITERS
 
@@ -118,3 +121,17 @@ def test_pillow_and_opencv_read_equal_masks(seed: int, tmp_path: Path) -> None:
     with Image.open(tmp_path / "colors.png") as written:
         assert written.mode == "RGB"
         np.testing.assert_array_equal(np.array(written), table[made.labels])
+
+
+def test_the_zip_file_for_cvat_has_the_masks_the_lists_and_the_labels(tmp_path: Path) -> None:
+    convert_dataset(write_source(tmp_path / "source"), to="cvat-masks", out=tmp_path / "out")
+    names = ["a", "b", "d", "deep/c"]
+    with ZipFile(tmp_path / "out" / "masks.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert sorted(files) == sorted(
+        [
+            *("labelmap.txt", "ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt"),
+            *(f"SegmentationClass/{name}.png" for name in ["train/a", *names[1:], "val/a"]),
+        ]
+    )
+    assert all((tmp_path / "out" / name).read_bytes() == content for name, content in files.items())

@@ -17,7 +17,7 @@ from pyramidseg.formats.open_dataset import open_dataset
 NAMES = ("background", "zebra", "never drawn", "Apfel, rot", "moss")
 COLORS: tuple[Color, ...] = ((0, 0, 0), (200, 10, 90), (90, 90, 90), (1, 2, 3), (10, 240, 17))
 
-COLORED = ("masks", "color-masks", "voc", "coco-panoptic")
+COLORED = ("masks", "color-masks", "voc", "cvat-masks", "coco-panoptic")
 """Formats from which all colours are read back."""
 
 COLORLESS = ("yolo", "huggingface", "labelme")

@@ -17,7 +17,7 @@ FINDINGS = 3
 """Exit status of a command that is done, with findings."""
 
 LABEL_FORMATS = (
-    *("masks", "color-masks", "voc", "coco", "coco-panoptic", "yolo", "labelme", "cvat-images"),
+    *("masks", "color-masks", "voc", "cvat-masks", "coco", "coco-panoptic", "yolo", "labelme", "cvat-images"),
     *("label-studio", "supervisely", "huggingface", "coco-polygons", "label-studio-polygons", "geojson"),
 )
 """Formats that labels are written in; the names of `formats.writers`, which parsing a command line need not import."""

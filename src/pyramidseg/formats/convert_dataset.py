@@ -11,11 +11,12 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from operator import methodcaller
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
+from zipfile import ZipFile, ZipInfo
 
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError, OutputError, nearest
@@ -39,7 +40,7 @@ from pyramidseg.base.text_files import read_text
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.data.records import Dataset, DatasetSource, Record
 from pyramidseg.formats.conversion_items import Item, conversion_items
-from pyramidseg.formats.label_writer import LabelledImage, LabelWriter
+from pyramidseg.formats.label_writer import ARCHIVE, LabelledImage, LabelWriter
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.writers import LABEL_WRITERS, label_writer
 from pyramidseg.images.decode import read_image
@@ -316,6 +317,8 @@ def _assemble(job: _Job, ledger: Ledger, items: Sequence[Item]) -> None:
     }
     for path, pieces in job.writer.assemble(parts, job.dataset.classes):
         _write(job.folder / path, methodcaller("writelines", pieces))
+    if job.writer.archived:
+        _write(job.folder / ARCHIVE, partial(_zip, folder=job.folder, names=job.writer.archived(parts)))
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -324,3 +327,11 @@ def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
 
     write_atomically(path, fill)
+
+
+def _zip(file: IO[bytes], *, folder: Path, names: Iterable[str]) -> None:
+    with ZipFile(file, "w") as archive:
+        for name in names:
+            entry = ZipInfo(name)  # of 1980, so that the same content is the same file
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, (folder / name).read_bytes())

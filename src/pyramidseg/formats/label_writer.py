@@ -73,6 +73,9 @@ class WrittenLabels:
 Parts = Iterable[tuple[str, Any]]
 """Name and part of each image of a split, in the order of the names. Can be iterated over more than once."""
 
+ARCHIVE = "masks.zip"
+"""A file that a tool imports, with copies of labels, in the dataset's folder."""
+
 SharedFiles = Iterator[tuple[str, Iterator[bytes]]]
 """Path below the dataset's folder, and content in pieces, of each file that all images share."""
 
@@ -93,6 +96,7 @@ class LabelWriter:
         has_outlines: whether it writes outlines, which can be simplified.
         lacks: what it has no place for, besides `WrittenLabels.lost`.
         read_as: the name by which a class of a name is read back, up to case; empty if it is not read as a class.
+        archived: paths of the files that `ARCHIVE` gets, below the dataset's folder; None in formats without it.
         for_project: the writer for a project of the tool with this labelling configuration; a ConfigError if the
             project has no label for a class.
     """
@@ -104,6 +108,7 @@ class LabelWriter:
     has_outlines: bool = False
     lacks: str = ""
     read_as: Callable[[str], str] = str.strip
+    archived: Callable[[Mapping[str, Parts]], Iterator[str]] | None = None
     for_project: "Callable[[str, Classes], LabelWriter] | None" = None
 
     def path_of_image(self, image: LabelledImage) -> str:

@@ -5,7 +5,8 @@
     ImageSets/Segmentation/train.txt        a name in each line; also val, test, trainval, and CVAT's default
     labelmap.txt or class_names.txt         if the classes are not Pascal VOC's
 
-`WRITER` writes it as CVAT's "Segmentation mask 1.1" has it: colour masks, labelmap.txt and lists.
+`WRITER` writes it as CVAT's "Segmentation mask 1.1" has it: colour masks, labelmap.txt and lists; `CVAT_WRITER` also
+the zip file of these that CVAT imports.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -101,7 +102,7 @@ def read(found: VocFiles, config: LabelConfig) -> ParsedDataset:
     if sets.lists and found.place and (named := listed_pairs(found.folder, [found.place], found.splits)):
         pairs, sets = named, ImageSets({})
     elif sets.lists:
-        pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, "labelmap.txt") is not None)
+        pairs = _by_lists(images, masks, sets, from_cvat=child_file(found.folder, LABELMAP) is not None)
     else:
         pairs = {"train": _all_with_masks(images, masks, mask_name)}
     parsed = paired_dataset(layout, pairs, notes=sets.notes)
@@ -178,6 +179,7 @@ def _only(side: Side, keys: Iterable[str]) -> Side:
 # Writing.
 
 
+LABELMAP = "labelmap.txt"
 IGNORED_NAME = "void"
 
 
@@ -186,7 +188,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
 
 
 def _assemble(parts: Mapping[str, Parts], classes: Classes) -> SharedFiles:
-    yield "labelmap.txt", _labelmap(classes)
+    yield LABELMAP, _labelmap(classes)
     for split, some in parts.items():
         yield f"ImageSets/Segmentation/{split}.txt", (f"{name}\n".encode() for name, _ in some)
 
@@ -206,3 +208,13 @@ def _read_as(name: str) -> str:
 
 
 WRITER = LabelWriter("JPEGImages/{name}", _encode, _assemble, read_as=_read_as)
+
+
+def _archived(parts: Mapping[str, Parts]) -> Iterator[str]:
+    yield LABELMAP
+    for split, some in parts.items():
+        yield f"ImageSets/Segmentation/{split}.txt"
+        yield from (f"SegmentationClass/{name}.png" for name, _ in some)
+
+
+CVAT_WRITER = replace(WRITER, archived=_archived)

@@ -13,6 +13,7 @@ LABEL_WRITERS: dict[str, LabelWriter] = {
     "masks": MASKS,
     "color-masks": COLOR_MASKS,
     "voc": voc.WRITER,
+    "cvat-masks": voc.CVAT_WRITER,
     "coco": COCO,
     "coco-polygons": COCO_POLYGONS,
     "yolo": yolo.WRITER,
