@@ -86,9 +86,24 @@ def test_converted_labels_come_back_equal(server: LabelStudio, images: Path, tmp
     assert names_by_image(found) == names_by_image(open_dataset(source, DataConfig()))
 
 
+OTHER_NAMES = """<View>
+  <Header value="What is bright?"/>
+  <Image name="photo" value="$url"/>
+  <BrushLabels name="light" toName="photo">
+    <Label value="Night" predicted_values="dark"/><Label value="BRIGHT"/><Label value="Absent"/>
+  </BrushLabels>
+</View>"""
+
+
 @pytest.mark.parametrize("kind", ["JSON", "JSON_MIN"])
-def test_accepted_predictions_come_back_equal(server: LabelStudio, images: Path, tmp_path: Path, kind: str) -> None:
-    predict_files(Predictor(Brightness()), [images], tmp_path / "out", save=("label-studio",))
+@pytest.mark.parametrize(("config", "names"), [(None, ["dark", "bright"]), (OTHER_NAMES, ["Night", "BRIGHT"])])
+def test_accepted_predictions_come_back_equal(
+    server: LabelStudio, images: Path, tmp_path: Path, kind: str, config: str | None, names: list[str]
+) -> None:
+    if config:
+        (tmp_path / "project.xml").write_text(config)
+    given = tmp_path / "project.xml" if config else None
+    predict_files(Predictor(Brightness()), [images], tmp_path / "out", save=("label-studio",), label_config=given)
     written = tmp_path / "out" / "label-studio"
     (version,) = {task["predictions"][0]["model_version"] for task in json.loads((written / "train.json").read_text())}
     project = server.project(written)
@@ -98,9 +113,7 @@ def test_accepted_predictions_come_back_equal(server: LabelStudio, images: Path,
         accepted = {"result": prediction["result"], "parent_prediction": prediction["id"], "lead_time": 1}
         server.json("POST", f"/api/tasks/{task['id']}/annotations", accepted)
     found = names_by_image(exported(server, project, kind, tmp_path / "export"))
-    assert found == {
-        Path(name).name: np.array(["dark", "bright"])[coarse(seed, 2)].tolist() for seed, name in enumerate(NAMES)
-    }
+    assert found == {Path(name).name: np.array(names)[coarse(seed, 2)].tolist() for seed, name in enumerate(NAMES)}
 
 
 @pytest.mark.parametrize("kind", ["BRUSH_TO_PNG", "BRUSH_TO_NUMPY"])
