@@ -16,7 +16,6 @@ from pyramidseg.export.export_model import export_model
 from pyramidseg.export.graph import capture
 from pyramidseg.export.onnx_format import to_onnx
 from pyramidseg.export.quantization import Calibration, Quantizer
-from pyramidseg.model.imports import import_checkpoint
 from pyramidseg.model.imports.foreign_checkpoint import ImportOptions
 from pyramidseg.model.imports.smp import import_checkpoint
 from pyramidseg.model.segmenter import Segmenter

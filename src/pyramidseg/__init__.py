@@ -52,14 +52,10 @@ if TYPE_CHECKING:
     from pyramidseg.serve.client import Client as Client
     from pyramidseg.studies.benchmark_model import benchmark_model as benchmark_model
     from pyramidseg.studies.benchmark_results import BenchmarkResult as BenchmarkResult
-    from pyramidseg.studies.compare_encoders import Comparison as Comparison
-    from pyramidseg.studies.compare_encoders import compare_encoders as compare_encoders
-    from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation
-    from pyramidseg.studies.cross_validation import cross_validate as cross_validate
-    from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve
-    from pyramidseg.studies.learning_curve import label_curve as label_curve
-    from pyramidseg.training.loop import Run as Run
-    from pyramidseg.training.loop import train as train
+    from pyramidseg.studies.compare_encoders import Comparison as Comparison, compare_encoders as compare_encoders
+    from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
+    from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve, label_curve as label_curve
+    from pyramidseg.training.loop import Run as Run, train as train
 
 _NAMES = {
     "base.classes": "Classes",

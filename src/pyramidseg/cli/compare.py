@@ -14,8 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train the missing runs, then write the report."""
-    from pyramidseg.base.overrides import load_config
     from pyramidseg.studies.compare_encoders import compare_encoders
 
     if further := [word for word in arguments.settings if "=" not in word]:

@@ -1,4 +1,4 @@
-"""describe: print levels, shapes, parameters and GMAC of a bundle or an encoder."""
+"""describe: print levels, shapes, parameters and GMAC of a bundle, an exported file or an encoder."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL|ENCODER", help="a bundle, or an encoder such as resnet50")
+    add("model", metavar="MODEL|ENCODER", help="a bundle, an exported file, or an encoder such as resnet50")
     add("settings", nargs="*", default=[], metavar="key=value", help="settings of the model, with an encoder")
     add("--size", type=image_size, default="512x512", metavar="HxW", help="image size in pixels")
     add("--classes", type=int, default=19, help="number of classes, with an encoder")
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from pyramidseg.backends import EXPORTED
     from pyramidseg.model.cost import describe_cost
 
     is_file = Path(arguments.model).suffix in (".safetensors", *EXPORTED) or Path(arguments.model).exists()

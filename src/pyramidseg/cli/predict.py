@@ -52,21 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--polygon-format", choices=POLYGON_FORMATS, default="geojson", help=text)
     add_simplification(parser)
     add_label_config(parser)
-    parser.add_argument(
-        "--min-area",
-        type=float,
-        default=0,
-        metavar="PX",
-        help="for --save polygons: merge regions of fewer than PX pixels into the neighbour of the highest "
-        "confidence (default: 0, none)",
-    )
-    parser.add_argument(
-        "--polygon-block",
-        type=int,
-        default=0,
-        metavar="ROWS",
-        help="for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)",
-    )
+    text = "merge regions of fewer than PX pixels into the neighbour of the highest confidence (default: 0, none)"
+    add("--min-area", type=float, default=0, metavar="PX", help=f"for --save polygons: {text}")
+    text = "for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)"
+    add("--polygon-block", type=int, default=0, metavar="ROWS", help=text)
     add_prediction_options(parser)
     text = "only part I of N parts, chosen by name: for several processes and one DIR (default: all)"
     add("--shard", metavar="I/N", help=text)

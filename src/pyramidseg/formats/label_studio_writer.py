@@ -77,7 +77,7 @@ def _encode(image: LabelledImage, classes: Classes, *, controls: Controls = ()) 
         for index, (control, label) in _placed(BRUSHES, controls, classes).items()
         if (pixels := image.labels == index).any()
     ]
-    return _task(image, regions, {}, controls)
+    return _task(image, regions, lost_ignored(image.labels), controls)
 
 
 def _encode_polygons(image: LabelledImage, classes: Classes, *, controls: Controls = ()) -> WrittenLabels:
@@ -108,7 +108,7 @@ def _encode_polygons(image: LabelledImage, classes: Classes, *, controls: Contro
 
 
 def _task(
-    image: LabelledImage, regions: list[dict[str, Any]], moved: dict[str, int], controls: Controls
+    image: LabelledImage, regions: list[dict[str, Any]], lost: dict[str, int], controls: Controls
 ) -> WrittenLabels:
     path = quote(f"{image.split}/{image.name}{image.image.suffix}")
     key = controls[0].key if controls else IMAGE_KEY

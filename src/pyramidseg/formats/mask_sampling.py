@@ -15,7 +15,6 @@ from pyramidseg.base.config import Transparent
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_threads
-from pyramidseg.base.sequences import Mapped
 from pyramidseg.data.color_masks import HIDDEN, read_colors
 from pyramidseg.data.index_masks import (
     NODATA_VALUE,
@@ -31,12 +30,6 @@ from pyramidseg.images.palette import is_reordered, matches_class_colors, palett
 
 SAMPLE = 15
 """Masks, spread over the dataset, that decide whether masks hold integers or colours."""
-
-
-def mask_files(parsed: ParsedDataset) -> Sequence[Path]:
-    """All masks of a dataset, split by split."""
-    with_mask = [record for records in parsed.splits.values() for record in records if record.mask is not None]
-    return Mapped(lambda record: record.mask or Path(), with_mask)
 
 
 # Counts of values or colours over all masks.

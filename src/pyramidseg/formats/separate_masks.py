@@ -106,21 +106,13 @@ FORMAT = DatasetFormat(
 )
 
 
-def _image_in(folder: Path) -> Path | None:
-    """The only image in a folder, or in `images` in it, next to `masks`."""
-    if not child_folder(folder, ("masks",)):
-        return None
-    images = content(child_folder(folder, ("images", "image")) or folder, is_image_name)
-    return images[0] if len(images) == 1 else None
-
-
-def _in_masks(folder: Path) -> list[Path]:
-    masks = child_folder(folder, ("masks",))
-    return content(masks) if masks else []
-
-
-def _masks_in(folder: Path) -> list[Path]:
-    return [path for path in _in_masks(folder) if is_image_name(path.name)]
+def _files_of(folder: Path) -> tuple[list[Path], list[Path] | None, list[Path]]:
+    """The images in a folder or in `images` in it; the masks in `masks`, if that is there; other files in `masks`."""
+    inner, inside = child_folder(folder, ("images", "image")), child_folder(folder, ("masks",))
+    images = content(inner or folder, is_image_name)
+    files = content(inside) if inside else []
+    masks = [path for path in files if is_image_name(path.name)]
+    return images, masks if inside else None, [path for path in files if not is_image_name(path.name)]
 
 
 def read_named(layout: str, folders: Mapping[str, tuple[Path, Path]], pattern: str) -> ParsedDataset:

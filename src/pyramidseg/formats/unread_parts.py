@@ -138,8 +138,7 @@ def with_unread_masks(root: Path, parsed: ParsedDataset) -> ParsedDataset:
 def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
     """A note for each folder of images that also holds images, rasters or videos of types that are not read."""
     for folder in dict.fromkeys(record.image.parent for record in parsed.records):
-        files = [file for file in content(folder) if file.name.lower().endswith(UNREAD_EXTENSIONS)]
-        if files:
+        if files := content(folder, lambda name: name.lower().endswith(UNREAD_EXTENSIONS)):
             yield f"{folder}: {count_extensions(files)}, such as {files[0].name}, are of types that are not read"
 
 
@@ -149,10 +148,10 @@ def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
     folders = dict.fromkeys(mask.parent for mask in parsed.mask_files if is_image_name(mask.name))
     images = dict.fromkeys(image.parent for image in paired)
     for folder in folders:
-        there = content(folder)
-        others = [file for file in there if not (is_image_name(file.name) or file.suffix.lower() in _TEXTS)]
+        others = content(folder, lambda name: not (is_image_name(name) or Path(name).suffix.lower() in _TEXTS))
         if not others:
             continue
+        there = content(folder)
         files = (file for place in images for file in content(place) if is_image_name(file.name))
         alone = {file.stem.lower() for file in files if file not in paired}
         absent = {mask for mask in parsed.mask_files if mask.parent == folder}.difference(there)

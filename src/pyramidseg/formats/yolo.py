@@ -36,7 +36,6 @@ from pyramidseg.formats.dataset_format import (
     PartialMatch,
     SplitNames,
 )
-from pyramidseg.formats.foreign_names import without_leading_folders
 from pyramidseg.formats.label_regions import Outlines, corner_words, not_outlined, outlined_classes
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels
 from pyramidseg.formats.paths import child_folder, subfolders, without_leading_folders

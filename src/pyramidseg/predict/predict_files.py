@@ -15,7 +15,6 @@ from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
 from pyramidseg.base.remote_files import fetch, is_url, url_name
-from pyramidseg.images.georeference import read_georeference
 from pyramidseg.images.open_scene import check_options, is_scene, needs_windows
 from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
 from pyramidseg.predict.output_folder import FileState, OutputFolder, open_output_folder
@@ -25,9 +24,9 @@ from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS
 from pyramidseg.predict.pipeline import stage_threads
 from pyramidseg.predict.predict_scenes import Written, predict_scenes, remove_finished_rows
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
-from pyramidseg.predict.predicted_labels import label_configs, write_labels
-from pyramidseg.predict.predictor import PredictionResult, Predictor
-from pyramidseg.predict.resumption import Job, RunDigests, parse_shard, plan_jobs
+from pyramidseg.predict.predicted_labels import check_formats, label_configs, refuse_scenes, write_labels
+from pyramidseg.predict.predictor import PredictionResult, Predictor, result_pixels
+from pyramidseg.predict.resumption import Job, RunDigests, Task, WantedOutputs, parse_shard, plan_jobs
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.summary_file import MODEL_KEY, Entry, PredictionSummary, entry_of, write_summary
 from pyramidseg.predict.video_sources import find_sources
@@ -99,14 +98,10 @@ def predict_files(
         raise ConfigError("--engine ray: predicts images; videos and folders of frames are predicted without it")
     writers, formats = output_writers([] if are_videos else save, polygons)
     part = None if shard is None else parse_shard(shard)
-    if formats and (part is not None or is_url(out)):
-        raise ConfigError(
-            f"save={formats[0]}: is made from all images, in a folder on this machine; leave it out here, and when all "
-            "parts are done predict again with it, without a shard"
-        )
+    check_formats(formats, is_complete=part is None and not is_url(out))
     configs = label_configs(formats, predictor.classes, label_config)
-    named = partial(outputs_of, suffixes=suffixes, scenes=scenes)
-    check_names(images, named)
+    wanted = _videos_outputs(save, video) if are_videos else _images_outputs(writers, scenes, polygons)
+    wanted.check_names(images)
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
     place = str(out) if is_url(out) else os.path.abspath(out)
@@ -140,10 +135,10 @@ def predict_files(
             write_summary(folder, predictor.classes.names, counted)
         else:
             deque(counted, maxlen=0)
-        images = tuple(it for it in images if "error" not in (ledger.find(it.key) or {"error": ""})) if formats else ()
     if formats:
-        scored = "confidence" in writers
-        write_labels(configs, images, Path(out), predictor, digests, simplify_px=polygons.simplify_px, scored=scored)
+        failed = {entry["image"] for entry in summary.failed}
+        labelled = [source for source in images if source.location not in failed]
+        write_labels(configs, labelled, Path(out), predictor.classes, task, scored="confidence" in writers)
     return summary
 
 

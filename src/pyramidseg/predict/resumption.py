@@ -23,6 +23,7 @@ from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.remote_files import is_url, remote_info
 from pyramidseg.images.open_scene import is_scene, is_zarr
 from pyramidseg.images.raster_scene import mosaic_parts
+from pyramidseg.images.scene import FULL_RESOLUTION, SceneOptions
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.outputs.polygon_layers import PolygonOptions
 from pyramidseg.predict.predictor import Predictor

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.config import Config
-from pyramidseg.base.device import position_seed
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import write_json, write_text
 from pyramidseg.base.output_lock import locks_out

@@ -17,9 +17,8 @@ from pyramidseg.base.safe_paths import is_file, resolve_inside, short
 from pyramidseg.data.records import Record
 from pyramidseg.formats.coco.coco_json import CocoJson, parse_coco_json
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, UNLABELLED_SPLIT, SplitNames
-from pyramidseg.formats.foreign_names import leads_elsewhere, only_images_named
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.paths import content, subfolders
+from pyramidseg.formats.paths import content, leads_elsewhere, only_images_named, subfolders
 from pyramidseg.images.image_files import list_images
 
 ANNOTATION_FOLDERS = ("annotations", "annotation")
