@@ -186,7 +186,7 @@ def test_benchmark_measures_it_and_a_bundles(
 
     assert measured(made / "best-int8.xml", None) == ["openvino int8"]
     assert measured(made / "best-int8.onnx", None) == ["onnxruntime int8"]
-    monkeypatch.setattr(benchmark_model, "export_for", lambda backend, bundle, folder: exported(backend.format))
+    monkeypatch.setattr(benchmark_model, "export_for", lambda backend, *_, **__: exported(backend.format))
     assert measured(made / "best.safetensors", ["torch", "onnxruntime"])[-2:] == [
         "onnxruntime fp32",
         "onnxruntime int8",

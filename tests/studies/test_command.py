@@ -9,6 +9,7 @@ import torch
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.base.errors import ConfigError, DeviceError, TrainingError
 from pyramidseg.cli.main import main
+from pyramidseg.export.export_model import Export
 from pyramidseg.model.cost import describe_cost
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.studies import benchmark_model as measuring
@@ -47,6 +48,25 @@ def candidates(bundle: Path, tmp_path_factory: pytest.TempPathFactory):
 
 def run(*arguments: object) -> int:
     return main(["benchmark", *map(str, arguments), "--device", "cpu"])
+
+
+@pytest.mark.usefixtures("forked_interpreters")
+def test_every_layer_is_measured_as_written(bundle: Path, candidates, tmp_path: Path, monkeypatch) -> None:
+    roofline = Roofline(dict.fromkeys(PRECISIONS, 1e11))
+    monkeypatch.setattr(measuring, "measure_roofline", lambda device, rounds: roofline)
+    how = {"size": (64, 64), "batch_size": 1, "rounds": 1, "device": "cpu", "as_written": True}
+    result = measuring.benchmark_model(bundle, backends=["torch"], **how)
+    assert "every layer of the decoder as written" in str(result.conditions)
+    assert all(row.peak_bytes for row in result.rows)
+    opened = []
+    make = measuring.make_backend
+    monkeypatch.setattr(measuring, "make_backend", lambda *given, **how: opened.append(how) or make(*given, **how))
+    monkeypatch.setattr(measuring, "export_model", lambda *_, **how: opened.append(how) or Export(exported, None, None))
+    exported = candidates[-1].file
+    find_candidates(bundle, ["torch", "onnxruntime"], CPU, tmp_path, as_written=True)
+    assert [how["as_written"] for how in opened] == [*(True for _ in PRECISIONS), True, False]
+    with pytest.raises(ConfigError, match=r"--as-written: .* computes what it was exported with"):
+        measuring.benchmark_model(candidates[-1].file, **how)
 
 
 @pytest.mark.usefixtures("forked_interpreters")

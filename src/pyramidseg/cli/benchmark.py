@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pyramidseg.base.text import show
-from pyramidseg.cli.flags import comma_list, image_size, values_of
+from pyramidseg.cli.flags import add_as_written, comma_list, image_size, values_of
 
 BACKENDS = ("torch", "torch-compiled", "torch-exported", "onnxruntime", "openvino")
 
@@ -18,13 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"{', '.join(BACKENDS)} (default: all that can run the model here)"
     add("--backends", type=comma_list(known=BACKENDS), metavar="NAME,NAME,...", help=text)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_as_written(parser)
     add("--out", metavar="DIR", help="folder for benchmark.json (default: not written)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.studies.benchmark_model import RESULTS, benchmark_model
 
-    how = values_of(arguments, "size", "batch_size", "rounds", "backends", "device", "out")
+    how = values_of(arguments, "size", "batch_size", "rounds", "backends", "device", "as_written", "out")
     result = benchmark_model(arguments.model, **how)
     show(f"\n{result.table()}")
     if arguments.out:

@@ -40,15 +40,16 @@ class Candidate:
 
     Attributes:
         file: the model file.
-        precision: the argument of `make_backend` for it.
+        precision, as_written: the arguments of `make_backend` for it.
     """
 
     backend: ModelBackend
     file: Path
     precision: RunPrecision
+    as_written: bool = False
 
 
-def export_for(backend: type[ExportedBackend], bundle: Path, folder: Path) -> Path:
+def export_for(backend: type[ExportedBackend], bundle: Path, folder: Path, *, as_written: bool = False) -> Path:
     """The fp32 export of a bundle for a runtime, checked, in a folder.
 
     Raises:
@@ -57,7 +58,7 @@ def export_for(backend: type[ExportedBackend], bundle: Path, folder: Path) -> Pa
     """
     logger.info(f"exporting to {backend.format} to benchmark it")
     with only_warnings():
-        export = export_model(bundle, format=backend.format, out=folder)
+        export = export_model(bundle, format=backend.format, out=folder, as_written=as_written)
     if export.path is None:
         findings = "; ".join(export.parity.findings() if export.parity else ())
         raise ConfigError(f"backend={backend.name}: the export differs from the bundle: {findings}")
@@ -79,13 +80,19 @@ def backend_names(model: Path, device: torch.device) -> tuple[str, ...]:
 
 
 def find_candidates(
-    model: Path, names: Sequence[str] | None, device: torch.device, exports: Path
+    model: Path,
+    names: Sequence[str] | None,
+    device: torch.device,
+    exports: Path,
+    *,
+    as_written: bool = False,
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Open a model in each backend and each native precision of the device, and its int8 exports if there are any.
 
     Args:
         names: backends that must run it; None uses `backend_names` and leaves out those that fail.
         exports: folder for what is exported for a runtime.
+        as_written: compute every layer of a bundle's decoder.
 
     Returns:
         The candidates, and the reason for each backend that was left out, by name.
@@ -99,11 +106,14 @@ def find_candidates(
         try:
             if runtime is not None:
                 runtime.check_device(device)
-            file = export_for(runtime, model, exports) if runtime and is_bundle else model
+            file = export_for(runtime, model, exports, as_written=as_written) if runtime and is_bundle else model
             choice: tuple[RunPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
             if name not in CHOOSABLE or (runtime and runtime.read_metadata(file).precision == "int8"):
                 choice = ("auto",)
-            found += [Candidate(make_backend(file, name, device=device, precision=it), file, it) for it in choice]
+            layers = as_written and runtime is None
+            for precision in choice:
+                backend = make_backend(file, name, device=device, precision=precision, as_written=layers)
+                found.append(Candidate(backend, file, precision, layers))
             if runtime and is_bundle and export_path(model, runtime, "int8").is_file():
                 label = f"{name} int8"
                 file = find_export(model, runtime, "int8")
@@ -140,6 +150,7 @@ def benchmark_model(
     rounds: int = 9,
     backends: Sequence[str] | None = None,
     device: str = "auto",
+    as_written: bool = False,
     out: str | Path | None = None,
 ) -> BenchmarkResult:
     """Measure prediction with a model on this machine, from pixels to label map, as `pyramidseg benchmark` does.
@@ -152,6 +163,7 @@ def benchmark_model(
         size: height and width in pixels; by default those of the training crops of a bundle, else 512x512.
         batch_size: images per batch for the throughput.
         backends: names in `BACKENDS`; by default those of `backend_names`.
+        as_written: compute every layer of a bundle's decoder, in exports too (int8 files always do).
         out: folder for benchmark.json.
 
     Raises:
@@ -168,6 +180,10 @@ def benchmark_model(
     for name, number in (("batch_size", batch_size), ("rounds", rounds), ("height and width", min(size or (1,)))):
         if number < 1:
             raise ConfigError(f"benchmark: {name}={number}: must be at least 1")
+    if as_written and path.suffix in EXPORTED:
+        raise ConfigError(
+            f"--as-written: {path} computes what it was exported with; benchmark the bundle, or leave it out"
+        )
     place = choose_device(device)
     if folder is not None:
         refuse_existing(folder, [RESULTS])
@@ -175,7 +191,7 @@ def benchmark_model(
     height, width = size or default_size(path)
     network = meta_model(auto.settings, len(auto.classes))
     with tempfile.TemporaryDirectory(prefix="pyramidseg-benchmark-") as exports:
-        candidates, left_out = find_candidates(path, backends, place, Path(exports))
+        candidates, left_out = find_candidates(path, backends, place, Path(exports), as_written=as_written)
         conditions = Conditions(
             model=path.name,
             encoder=network.encoder.name,
@@ -184,6 +200,7 @@ def benchmark_model(
             width=width,
             batch_size=batch_size,
             rounds=rounds,
+            as_written=as_written,
             macs=describe_cost(network, height, width).macs,
             machine=describe_machine(place),
             roofline=measure_roofline(place, rounds=rounds),
@@ -242,7 +259,7 @@ def _peak(candidate: Candidate, conditions: Conditions, device: torch.device) ->
     """Peak memory in bytes and an empty text, or None and the reason: the timings are useful without it."""
     try:
         size = {"height": conditions.height, "width": conditions.width}
-        name, precision = candidate.backend.name, candidate.precision
-        return peak_memory(candidate.file, **size, device=device, backend=name, precision=precision), ""
+        how = {"backend": candidate.backend.name, "precision": candidate.precision, "as_written": candidate.as_written}
+        return peak_memory(candidate.file, **size, device=device, **how), ""  # type: ignore[arg-type]
     except TrainingError as error:
         return None, str(error).replace(str(candidate.file), candidate.file.name)  # results contain no paths

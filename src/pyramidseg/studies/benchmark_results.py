@@ -28,12 +28,14 @@ class Conditions:
     macs: int
     machine: Machine
     roofline: Roofline
+    as_written: bool = False
 
     def __str__(self) -> str:
         rates = self.roofline.flop_per_second
         floors = " and ".join(f"{2000 * self.macs / rate:.3g} ms in {name}" for name, rate in rates.items())
         return (
             f"{self.model}: {self.encoder}, {self.classes} classes, {self.height}x{self.width}, "
+            f"{'every layer of the decoder as written, ' if self.as_written else ''}"
             f"{self.macs / 1e9:.3g} GMAC per image\n{self.machine}\n{self.roofline}: the floor per image is {floors}"
         )
 

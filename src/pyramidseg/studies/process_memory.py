@@ -1,6 +1,6 @@
 """Peak memory of a prediction, measured in a separate process, without what was allocated before it.
 
-`python -m pyramidseg.studies.process_memory MODEL HEIGHT WIDTH DEVICE BACKEND PRECISION` prints bytes.
+`python -m pyramidseg.studies.process_memory MODEL HEIGHT WIDTH DEVICE BACKEND PRECISION AS_WRITTEN` prints bytes.
 """
 
 import importlib
@@ -28,18 +28,19 @@ def peak_memory(
     device: torch.device,
     backend: str = "torch",
     precision: RunPrecision = "auto",
+    as_written: bool = False,
 ) -> int:
     """Peak memory in bytes of loading a model and predicting one image of (height, width).
 
     As in `peak_growth`; torch and the runtimes are imported before and do not count.
 
     Args:
-        model, backend, precision: arguments of `make_backend`.
+        model, backend, precision, as_written: arguments of `make_backend`.
 
     Raises:
         TrainingError: the process failed, for instance for lack of memory.
     """
-    arguments = (model, height, width, device, backend, precision)
+    arguments = (model, height, width, device, backend, precision, int(as_written))
     command = [sys.executable, "-m", __name__, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     if done.returncode:
@@ -74,12 +75,20 @@ def import_runtimes() -> None:
             importlib.import_module(name)
 
 
-def _measure(model: Path, height: int, width: int, device: torch.device, backend: str, precision: RunPrecision) -> int:
+def _measure(
+    model: Path,
+    height: int,
+    width: int,
+    device: torch.device,
+    backend: str,
+    precision: RunPrecision,
+    as_written: bool,
+) -> int:
     import_runtimes()
     use_available_processors()
 
     def predict() -> None:
-        opened = make_backend(model, backend, device=device, precision=precision)
+        opened = make_backend(model, backend, device=device, precision=precision, as_written=as_written)
         image = torch.zeros(1, opened.in_channels, height, width, dtype=torch.uint8)
         predict_labels(opened, to_input_dtype(image, opened))
 
@@ -113,6 +122,7 @@ _STATUS = Path("/proc/self/status")
 
 
 if __name__ == "__main__":
-    name, height_px, width_px, device_name, backend_name, precision_name = sys.argv[1:]
+    name, height_px, width_px, device_name, backend_name, precision_name, as_written = sys.argv[1:]
     precision = cast(RunPrecision, precision_name)
-    print(_measure(Path(name), int(height_px), int(width_px), torch.device(device_name), backend_name, precision))  # noqa: T201
+    how = torch.device(device_name), backend_name, precision, as_written == "1"
+    print(_measure(Path(name), int(height_px), int(width_px), *how))  # noqa: T201
