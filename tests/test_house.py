@@ -1,5 +1,6 @@
 """Rules of source, tests and documentation that no linter checks: module names, and plain words."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -33,6 +34,16 @@ IDIOMS = (
     r"DESIGN section",
 )
 """Phrases of the old prose, for which ordinary English has usual ones."""
+
+
+def test_no_class_name_occurs_twice() -> None:
+    names = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_module_name_occurs_twice() -> None:

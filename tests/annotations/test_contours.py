@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pyramidseg.annotations.contours import Region, RegionTracer, Ring, doubled_area, find_regions, number_regions
+from pyramidseg.annotations.contours import RegionTracer, Ring, TracedRegion, doubled_area, find_regions, number_regions
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 
 HERE = Location(Path("labels.png"))
@@ -19,7 +19,7 @@ label_maps = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)).
 )
 
 
-def drawn(regions: list[Region], labels: np.ndarray) -> np.ndarray:
+def drawn(regions: list[TracedRegion], labels: np.ndarray) -> np.ndarray:
     shapes = [Shape(region.value, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
     return rasterise(shapes, height=labels.shape[0], width=labels.shape[1], where=HERE)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.features import rasterize
 
-from pyramidseg.annotations.contours import Region, doubled_area, find_regions
+from pyramidseg.annotations.contours import TracedRegion, doubled_area, find_regions
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 
 label_maps = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 3)).flatmap(
@@ -23,7 +23,7 @@ tolerances = st.sampled_from([0.0, 0.5, 0.75, 1.5, 4.0, 100.0])
 Edge = tuple[int, int, int, int]
 
 
-def edges(regions: list[Region]) -> list[Edge]:
+def edges(regions: list[TracedRegion]) -> list[Edge]:
     rings = (ring.tolist() for region in regions for ring in region.rings)
     return [(*tail, *head) for ring in rings for tail, head in zip(ring, [*ring[1:], ring[0]], strict=True)]
 

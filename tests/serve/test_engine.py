@@ -19,13 +19,13 @@ from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.segmentation import OutputOptions
 from pyramidseg.serve.engine import Engine, batches_are_exact, first_prediction
 from pyramidseg.serve.limits import Admission, Limits, Refused
-from pyramidseg.serve.server_metrics import Metrics
+from pyramidseg.serve.server_metrics import ServerMetrics
 
 
 @asynccontextmanager
 async def engine_of(predictor, **limits):
     limits = Limits(**limits)
-    metrics, threads = Metrics(), ThreadPoolExecutor(2)
+    metrics, threads = ServerMetrics(), ThreadPoolExecutor(2)
     batches = False if limits.max_batch == 1 else None
     engine = Engine(
         "m", "", load=lambda _: predictor, limits=limits, record=metrics.record, threads=threads, batches=batches

@@ -13,7 +13,7 @@ from made_server import Held, noise, png, serving
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.serve.gate import Gate, token_accepted
 from pyramidseg.serve.limits import Limits
-from pyramidseg.serve.server_metrics import Metrics
+from pyramidseg.serve.server_metrics import ServerMetrics
 
 CONTENT = png(noise())
 
@@ -68,7 +68,7 @@ def test_probes_and_the_page_need_no_token_and_all_else_does():
 
 
 def test_the_token_is_not_kept_in_memory():
-    gate = Gate(None, limits=Limits(), metrics=Metrics(), token="a-token")
+    gate = Gate(None, limits=Limits(), metrics=ServerMetrics(), token="a-token")
     assert "a-token" not in str(vars(gate)) and not token_accepted("Bearer a-token", None)
 
 

@@ -17,7 +17,7 @@ from pyramidseg.base.errors import ConfigError
 from pyramidseg.predict.segmentation import OutputOptions
 from pyramidseg.serve import process_context
 from pyramidseg.serve.limits import Admission, Limits, Refused
-from pyramidseg.serve.server_metrics import Metrics
+from pyramidseg.serve.server_metrics import ServerMetrics
 from pyramidseg.serve.workers import WorkerPool
 
 PLAIN = OutputOptions()
@@ -25,7 +25,7 @@ PLAIN = OutputOptions()
 
 @asynccontextmanager
 async def pool_of(number, path="", load=mortal_predictor, **limits):
-    metrics, limits, reloads = Metrics(), Limits(**{"timeout_s": 30} | limits), []
+    metrics, limits, reloads = ServerMetrics(), Limits(**{"timeout_s": 30} | limits), []
     options = {"limits": limits, "record": metrics.record, "reload": reloads.append}
     pool = WorkerPool("m", path, number=number, load=load, **options)
     pool.reloads, pool.held = reloads, Admission(limits)

@@ -21,7 +21,7 @@ Ring = NDArray[np.int64]
 """(N, 2): x and y of the corners of a closed outline, without the first one again at the end."""
 
 
-class Region(NamedTuple):
+class TracedRegion(NamedTuple):
     """A connected region of a label map.
 
     Attributes:
@@ -41,7 +41,7 @@ class Region(NamedTuple):
 
 def find_regions(
     labels_HW: NDArray[np.integer], *, skip: Collection[int] = (), simplify_px: float | None = None
-) -> list[Region]:
+) -> list[TracedRegion]:
     """All regions of a label map, by value and within a value by their first pixel in reading order.
 
     Args:
@@ -55,7 +55,7 @@ def find_regions(
 
 def find_numbered_regions(
     labels_HW: NDArray[np.integer], *, skip: Collection[int] = (), simplify_px: float | None = None
-) -> tuple[list[Region], NDArray[np.int32]]:
+) -> tuple[list[TracedRegion], NDArray[np.int32]]:
     """`find_regions`, and `number_regions`, which it finds on the way."""
     tracer = RegionTracer(labels_HW.shape[1], skip=skip, simplify_px=simplify_px)
     numbers_HW, _ = tracer._enter(labels_HW, None, cut=False)
@@ -80,7 +80,7 @@ class RegionTracer:
 
     def add(
         self, labels_HW: NDArray[np.integer], weights_HW: NDArray[np.floating] | None = None, *, cut: bool = False
-    ) -> list[Region]:
+    ) -> list[TracedRegion]:
         """Add rows; returns the regions that are known to have ended, by value and first pixel.
 
         Args:
@@ -95,7 +95,7 @@ class RegionTracer:
             ended[before if cut else 0 :] = False
         return self._trace_ended(ended, alive & ~ended)
 
-    def finish(self) -> list[Region]:
+    def finish(self) -> list[TracedRegion]:
         """The other regions."""
         self._find_corners(np.zeros((1, self._width - 1), np.int32))
         ended = np.arange(self._table.shape[1]) > 0
@@ -150,7 +150,7 @@ class RegionTracer:
         self._corners = np.append(self._corners, (y + self._top) * self._width + x)
         self._around = np.append(self._around, around[:, turns], axis=1)
 
-    def _trace_ended(self, ended: NDArray[np.bool_], kept: NDArray[np.bool_]) -> list[Region]:
+    def _trace_ended(self, ended: NDArray[np.bool_], kept: NDArray[np.bool_]) -> list[TracedRegion]:
         """The regions of the numbers that have ended; only what belongs to others is kept, with new numbers."""
         kept[0] = False
         rows, last = self._corners // self._width, max(self._cuts, default=-1)
@@ -162,7 +162,7 @@ class RegionTracer:
             rings.setdefault(number, []).append(ring)
         facts = self._table[:, [*rings]].T.tolist(), self._weights[[*rings]].tolist()
         found = [
-            Region(value, pixels, own, first, weight / known if known else float("nan"))
+            TracedRegion(value, pixels, own, first, weight / known if known else float("nan"))
             for own, (value, first, pixels, known), weight in zip(rings.values(), *facts, strict=True)
         ]
         renumbered = np.where(kept, np.cumsum(kept, dtype=np.int32), np.int32(0))

@@ -30,14 +30,14 @@ SCENE_CLASSES = Classes(("sky", "road", "pavement", "building", "tree", "car", "
 SMALLEST_PX = 32
 
 
-class Scene(NamedTuple):
+class StreetScene(NamedTuple):
     """An image, (H, W, 3) uint8 RGB, and its labels, (H, W) uint8 ids of `SCENE_CLASSES`."""
 
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
 
 
-def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320) -> Scene:
+def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320) -> StreetScene:
     """Draw scene number `index` of the endless series of a seed.
 
     Raises:
@@ -70,7 +70,7 @@ def draw_scene(index: int, *, seed: int = 0, height: int = 240, width: int = 320
     image = cv2.LUT(canvas.image, np.clip(np.rint(exposed), 0, 255).astype(np.uint8)[None])
     image = np.clip(image + rng.integers(-4, 5, (height, width, 1), np.int16), 0, 255).astype(np.uint8)
     flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
-    return Scene(np.ascontiguousarray(image[:, flip]), np.ascontiguousarray(canvas.labels[:, flip]))
+    return StreetScene(np.ascontiguousarray(image[:, flip]), np.ascontiguousarray(canvas.labels[:, flip]))
 
 
 def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, height: int = 240, width: int = 320) -> Path:

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyramidseg.annotations.contours import Region, find_numbered_regions, one_ring
+from pyramidseg.annotations.contours import TracedRegion, find_numbered_regions, one_ring
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.files import make_folder, refuse_existing, write_atomically, write_text
 from pyramidseg.base.version import __version__
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.predict.predictor import Predictor
 
-DrawnRegion = tuple[Region, float, tuple[int, int, int, int], NDArray[np.bool_]]
+DrawnRegion = tuple[TracedRegion, float, tuple[int, int, int, int], NDArray[np.bool_]]
 
 BUNDLE = "model.safetensors"
 NOT_DRAWN = ("background",)

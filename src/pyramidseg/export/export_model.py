@@ -150,7 +150,7 @@ def export_model(
         )
         wanted = f"for {dtype} images of any size" if program is None else f"{program} for {dtype} images"
         logger.info(f"{path}: to {format} {precision}, {wanted}")
-        task = _Task(segmenter, backend, metadata, at_program_size(samples, program), device, tolerance, opset)
+        task = _ExportTask(segmenter, backend, metadata, at_program_size(samples, program), device, tolerance, opset)
         content = task.convert(as_written=as_written)
         with explained_writes(file), temporary_folder(file) as folder:  # where files can be renamed to the file
             staged = folder / file.name
@@ -173,7 +173,7 @@ def export_model(
 
 
 @dataclass(frozen=True)
-class _Task:
+class _ExportTask:
     """A model that is to become a file.
 
     Attributes:

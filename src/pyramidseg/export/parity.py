@@ -168,7 +168,7 @@ class Parity:
 
 
 @dataclass
-class Comparison:
+class AgreementSums:
     """Sums over batches of images."""
 
     classes: Classes
@@ -246,7 +246,7 @@ def check_parity(
         backend: the file with both of its outputs.
         predicting: the file as `predict` and `evaluate` run it; compared on the crops only.
     """
-    total, on_crops = Comparison(segmenter.classes), Comparison(segmenter.classes)
+    total, on_crops = AgreementSums(segmenter.classes), AgreementSums(segmenter.classes)
     for crop in samples.crops:
         expected = segmenter(crop)
         for logits in (_run(file, crop) for file in dict.fromkeys((backend, predicting))):

@@ -126,7 +126,7 @@ def convert_dataset(
     writer = label_writer(to, opened.classes, label_config=config)
     if writer.lacks:
         logger.info(f"{to} has no place for {writer.lacks}")
-    job = _Job(folder, to, writer, opened, images, model, confidence, float(simplify_px), config)
+    job = _ConversionTask(folder, to, writer, opened, images, model, confidence, float(simplify_px), config)
     items = conversion_items(opened, writer)
     conversion = Conversion(folder, {split: len(some) for split, some in opened.splits.items() if some}, {}, 0)
     if (stored := _lost_when_complete(job, items)) is not None:
@@ -153,7 +153,7 @@ def convert_dataset(
 
 
 @dataclass(frozen=True)
-class _Job:
+class _ConversionTask:
     """What is the same for all images of a conversion; see `convert_dataset`."""
 
     folder: Path
@@ -210,7 +210,7 @@ def _check_options(to: str, images: str, simplify_px: float) -> None:
         raise ConfigError(f"--images {images}: {nearest(images, get_args(ImagePlacement))}")
 
 
-def _pending(job: _Job, items: Sequence[Item], ledger: Ledger) -> tuple[Sequence[Item], Counter[str]]:
+def _pending(job: _ConversionTask, items: Sequence[Item], ledger: Ledger) -> tuple[Sequence[Item], Counter[str]]:
     """The images that are not finished, and the pixels that were lost by the others.
 
     Raises:
@@ -232,7 +232,7 @@ def _pending(job: _Job, items: Sequence[Item], ledger: Ledger) -> tuple[Sequence
     return Mapped(items.__getitem__, places), lost
 
 
-def _begin_or_continue(job: _Job) -> None:
+def _begin_or_continue(job: _ConversionTask) -> None:
     """Write the settings before the first label: by their folder an unfinished conversion is recognised.
 
     Raises:
@@ -248,7 +248,7 @@ def _begin_or_continue(job: _Job) -> None:
         )
 
 
-def _lost_when_complete(job: _Job, items: Sequence[Item]) -> dict[str, int] | None:
+def _lost_when_complete(job: _ConversionTask, items: Sequence[Item]) -> dict[str, int] | None:
     """The pixels lost by a complete conversion of these images; None if it is not complete.
 
     Raises:
@@ -306,7 +306,7 @@ class _SplitParts:
                 yield name, entry["part"]
 
 
-def _assemble(job: _Job, ledger: Ledger, items: Sequence[Item]) -> None:
+def _assemble(job: _ConversionTask, ledger: Ledger, items: Sequence[Item]) -> None:
     """Write the files that all images share. Only predictions' ledgers can have images that are not among the items."""
     parts = {
         split: _SplitParts(

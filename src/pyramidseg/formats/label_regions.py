@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import Region, find_numbered_regions, number_regions
+from pyramidseg.annotations.contours import TracedRegion, find_numbered_regions, number_regions
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.annotations.run_lengths import encode_regions
 from pyramidseg.base.classes import IGNORE, Classes
@@ -79,7 +79,7 @@ class Outlines:
     image: LabelledImage
     skip: Sequence[int]
     simplify_px: float | None
-    regions: list[Region]
+    regions: list[TracedRegion]
     exact: NDArray[np.integer]
 
     @classmethod
@@ -98,7 +98,7 @@ class Outlines:
         shapes = [Shape(region.number, [[ring.astype(np.float64) for ring in region.rings]]) for region in regions]
         return rasterise(shapes, height=height, width=width, where=Location(self.image.image))
 
-    def pixels(self, region: Region) -> tuple[NDArray[np.bool_], Box]:
+    def pixels(self, region: TracedRegion) -> tuple[NDArray[np.bool_], Box]:
         """The pixels of a region within its box, and the box."""
         (left, top), (right, bottom) = region.rings[0].min(0).tolist(), region.rings[0].max(0).tolist()
         box = left, top, right - left, bottom - top

@@ -201,7 +201,7 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     return WrittenLabels(files, lost=outlines.lost())
 
 
-def _shape(region: contours.Region, classes: Classes, outlines: Outlines) -> dict[str, Any]:
+def _shape(region: contours.TracedRegion, classes: Classes, outlines: Outlines) -> dict[str, Any]:
     shape: dict[str, Any] = {"label": classes.names[region.value], "group_id": None, "description": "", "flags": {}}
     if len(region.rings) == 1:
         return {**shape, "shape_type": "polygon", "points": region.rings[0].tolist(), "mask": None}

@@ -26,14 +26,14 @@ from pyramidseg.predict.predict_scenes import Written, predict_scenes, remove_fi
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
 from pyramidseg.predict.predicted_labels import check_formats, label_configs, refuse_scenes, write_labels
 from pyramidseg.predict.predictor import PredictionResult, Predictor, result_pixels
-from pyramidseg.predict.resumption import Job, RunDigests, Task, WantedOutputs, parse_shard, plan_jobs
+from pyramidseg.predict.resumption import Job, PredictionTask, RunDigests, WantedOutputs, parse_shard, plan_jobs
 from pyramidseg.predict.segmentation import Segmentation
 from pyramidseg.predict.summary_file import MODEL_KEY, Entry, PredictionSummary, entry_of, write_summary
 from pyramidseg.predict.video_sources import find_sources
 
 FETCH_THREADS = 8
 
-Engine = Callable[[Predictor, Sequence[Job], Task], None]
+Engine = Callable[[Predictor, Sequence[Job], PredictionTask], None]
 """Predicts jobs by other processes, which write into the same folder, each with a ledger file of its own."""
 
 
@@ -105,7 +105,9 @@ def predict_files(
     if part is not None:
         images = tuple(source for source in images if part.has(source.key))
     place = str(out) if is_url(out) else os.path.abspath(out)
-    task = Task(place, save, polygons, scenes, batch_size, RunDigests.of(predictor, scenes.resample), overwrite)
+    task = PredictionTask(
+        place, save, polygons, scenes, batch_size, RunDigests.of(predictor, scenes.resample), overwrite
+    )
     with open_output_folder(out, shard=str(part or "")) as folder, ExitStack() as stack:
         ledger = stack.enter_context(folder.open_ledger())
         if formats:
@@ -188,7 +190,7 @@ def predict_jobs(
     predictor: Predictor,
     jobs: Sequence[Job],
     folder: OutputFolder,
-    task: Task,
+    task: PredictionTask,
     *,
     begin: Callable[[Job], object] = lambda job: None,
 ) -> Generator[Written, None, None]:

@@ -14,7 +14,7 @@ from pyramidseg.base.remote_files import is_url
 from pyramidseg.images.open_scene import open_scene
 from pyramidseg.predict.output_folder import FileState, OutputFolder
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.resumption import Job, Task
+from pyramidseg.predict.resumption import Job, PredictionTask
 from pyramidseg.predict.scene_prediction import MASKS, ScenePrediction
 from pyramidseg.predict.sources import Source
 from pyramidseg.predict.summary_file import Entry
@@ -26,7 +26,11 @@ Written = tuple[Job, Entry, dict[str, FileState]]
 
 
 def predict_scenes(
-    predictor: Predictor, names: Sequence[str], folder: OutputFolder, task: Task, jobs: Iterable[tuple[Job, Path]]
+    predictor: Predictor,
+    names: Sequence[str],
+    folder: OutputFolder,
+    task: PredictionTask,
+    jobs: Iterable[tuple[Job, Path]],
 ) -> Iterator[Written]:
     """Predict images in windows into the outputs `names`; yields each once it is written.
 

@@ -17,7 +17,7 @@ from pyramidseg.images.open_scene import is_scene
 from pyramidseg.images.scene import SceneOptions
 from pyramidseg.predict.outputs.output_writers import WRITERS
 from pyramidseg.predict.predict_scenes import mask_in_windows
-from pyramidseg.predict.resumption import Task
+from pyramidseg.predict.resumption import PredictionTask
 from pyramidseg.predict.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def write_labels(
     images: Sequence[Source],
     out: Path,
     classes: Classes,
-    task: Task,
+    task: PredictionTask,
     *,
     scored: bool,
 ) -> None:

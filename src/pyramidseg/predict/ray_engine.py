@@ -32,7 +32,7 @@ from pyramidseg.predict.job_board import TRIES, BoardStatus, JobBoard, Watchdog
 from pyramidseg.predict.output_folder import LEDGER_FOLDER, OutputFolder, RemoteOutputFolder
 from pyramidseg.predict.predict_files import predict_jobs, record
 from pyramidseg.predict.predictor import Predictor
-from pyramidseg.predict.resumption import Job, Task
+from pyramidseg.predict.resumption import Job, PredictionTask
 from pyramidseg.predict.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class RayEngine:
         if not 0 < self.ray_timeout < math.inf:
             raise ConfigError(f"--ray-timeout {self.ray_timeout:g}: must be minutes, more than 0")
 
-    def __call__(self, predictor: Predictor, jobs: Sequence[Job], task: Task) -> None:
+    def __call__(self, predictor: Predictor, jobs: Sequence[Job], task: PredictionTask) -> None:
         """Predict all jobs.
 
         Raises:
@@ -211,7 +211,7 @@ class RayWorker:
     """An actor of Ray Data, called with batches of jobs; relative paths start from `folder`."""
 
     def __init__(
-        self, *, files: Any, arguments: Mapping[str, Any], folder: str, task: Task, plan: Workers, board: Any
+        self, *, files: Any, arguments: Mapping[str, Any], folder: str, task: PredictionTask, plan: Workers, board: Any
     ) -> None:
         self._ray = import_extra("ray", extra="ray", purpose="--engine ray")
         self._board, self._task = board, task

@@ -169,7 +169,7 @@ def model_digest(backend: Backend) -> str:
     return total.hexdigest()
 
 
-class Task(NamedTuple):
+class PredictionTask(NamedTuple):
     """What is the same for all images of a prediction; `out` is an absolute path, or a URL."""
 
     out: str
@@ -182,7 +182,7 @@ class Task(NamedTuple):
 
 
 def plan_jobs(
-    images: Sequence[Source], ledger: Ledger, wanted: WantedOutputs, folder: OutputFolder, task: Task
+    images: Sequence[Source], ledger: Ledger, wanted: WantedOutputs, folder: OutputFolder, task: PredictionTask
 ) -> list[Job]:
     """The images that the ledger does not have, or not with these outputs; with `overwrite` all of them.
 

@@ -30,7 +30,7 @@ from pyramidseg.predict.predictor import ModelOutput, PredictionResult, Predicto
 from pyramidseg.predict.segmentation import OutputOptions
 from pyramidseg.serve.limits import Limits, Refused, Reservation, refusal
 from pyramidseg.serve.served_model import ServedModel
-from pyramidseg.serve.server_metrics import Record
+from pyramidseg.serve.server_metrics import RecordValue
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ PROBE_SIZES = ((64, 64), (97, 131))
 
 
 @dataclass(eq=False)
-class _Job:
+class _QueuedImage:
     """An image in the queue; its caller awaits `done`."""
 
     loaded: PredictionResult
@@ -46,7 +46,7 @@ class _Job:
     done: "asyncio.Future[PredictionResult]"
     arrived: float
 
-    def fits(self, other: "_Job") -> bool:
+    def fits(self, other: "_QueuedImage") -> bool:
         return batch_key(self.loaded) == batch_key(other.loaded) and self.options == other.options
 
 
@@ -73,13 +73,13 @@ class Engine:
         *,
         load: Callable[[str], Predictor],
         limits: Limits,
-        record: Record,
+        record: RecordValue,
         threads: Executor,
         batches: bool | None = None,
     ) -> None:
         self.name, self.path, self.limits, self.ready, self.batches = name, path, limits, False, batches
         self._load, self._record, self._threads = load, record, threads
-        self._waiting: list[_Job] = []
+        self._waiting: list[_QueuedImage] = []
         self._arrived = asyncio.Event()
         self._computing: asyncio.Task[None] | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
@@ -135,7 +135,7 @@ class Engine:
         loaded = await self._run("decode", self._threads, partial(self.predictor.load, source))
         if loaded.error is not None:
             return loaded
-        job = _Job(loaded, options, asyncio.get_running_loop().create_future(), time.monotonic())
+        job = _QueuedImage(loaded, options, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(job)
         self._arrived.set()
         return await job.done
@@ -154,7 +154,7 @@ class Engine:
                     await finished
                 finished = asyncio.create_task(self._finish(batch, outputs))
 
-    async def _finish(self, batch: Sequence[_Job], outputs: Sequence[ModelOutput]) -> None:
+    async def _finish(self, batch: Sequence[_QueuedImage], outputs: Sequence[ModelOutput]) -> None:
         """Compute the label maps, while the model computes the next batch."""
 
         def work() -> list[PredictionResult]:
@@ -180,7 +180,7 @@ class Engine:
             self.batches = await loop.run_in_executor(self.thread, probe)
         self.ready = True
 
-    async def _next_batch(self) -> list[_Job]:
+    async def _next_batch(self) -> list[_QueuedImage]:
         """The oldest image, and those of its size that are there or come in time."""
         while True:
             self._waiting = [job for job in self._waiting if not job.done.done()]
@@ -213,7 +213,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _failing(batch: Sequence[_Job]) -> Iterator[None]:
+def _failing(batch: Sequence[_QueuedImage]) -> Iterator[None]:
     """Hand a defect in the `with` block to the callers of a batch, who answer 500; the others go on."""
     try:
         yield

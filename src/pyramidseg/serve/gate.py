@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyramidseg.serve.limits import Limits, Refused, is_loopback
-from pyramidseg.serve.server_metrics import Metrics
+from pyramidseg.serve.server_metrics import ServerMetrics
 
 access = logging.getLogger(__name__)
 
@@ -56,7 +56,13 @@ class Gate:
     """The outermost application (ASGI); it keeps only a digest of the token."""
 
     def __init__(
-        self, application: ASGIApp, *, limits: Limits, metrics: Metrics, token: str | None, loopback_only: bool = False
+        self,
+        application: ASGIApp,
+        *,
+        limits: Limits,
+        metrics: ServerMetrics,
+        token: str | None,
+        loopback_only: bool = False,
     ) -> None:
         self.application, self.limits, self.metrics = application, limits, metrics
         self._loopback_only = loopback_only

@@ -40,13 +40,13 @@ class _Setup(BaseModel):
     access_token: str | None = None
 
 
-class _Task(BaseModel):
+class _LabelTask(BaseModel):
     id: Any = None
     data: dict[str, Any] = {}
 
 
 class _Prediction(BaseModel):
-    tasks: list[_Task]
+    tasks: list[_LabelTask]
     label_config: str
 
 
@@ -100,7 +100,7 @@ def add_routes(
             logger.warning(f"Label Studio: {what.replace('_', ' ')}: {names} (predicted_values maps them)")
         return JSONResponse({"model_version": model.version, **report})
 
-    async def labelled(task: _Task, config: str) -> dict[str, Any]:
+    async def labelled(task: _LabelTask, config: str) -> dict[str, Any]:
         model = service.engines[first].model
         try:
             with service.admission.admit(always=True) as held:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-Record = Callable[[str, float, str], None]
+RecordValue = Callable[[str, float, str], None]
 """Takes the name of a metric, a value, and a label."""
 
 PHASES = "Seconds by phase: decode, queue, model, labels, encode, and the total of a request"
 
 
-class Metrics:
+class ServerMetrics:
     """The metrics, in a registry of their own; each has its meaning as help."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from pyramidseg.predict.predictor import Predictor
 from pyramidseg.serve.engine import Engine
 from pyramidseg.serve.limits import Admission, Limits, Refused, Reservation, refusal
 from pyramidseg.serve.served_model import ServedModel
-from pyramidseg.serve.server_metrics import Metrics
+from pyramidseg.serve.server_metrics import ServerMetrics
 from pyramidseg.serve.workers import WorkerPool
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Service:
         inexact_batches: bool = False,
     ) -> None:
         self.limits, self.admission = limits, Admission(limits)
-        self.metrics = metrics = Metrics()
+        self.metrics = metrics = ServerMetrics()
         self.threads = ThreadPoolExecutor(stage_threads(), thread_name_prefix="images")
         batches = True if inexact_batches else False if limits.max_batch == 1 else None
         in_processes: Any = partial(WorkerPool, number=workers, reload=self.begin_reload)

@@ -23,7 +23,7 @@ from pyramidseg.serve import process_context
 from pyramidseg.serve.engine import Engine
 from pyramidseg.serve.limits import Limits, Refused, Reservation
 from pyramidseg.serve.served_model import ServedModel
-from pyramidseg.serve.server_metrics import Record
+from pyramidseg.serve.server_metrics import RecordValue
 from pyramidseg.serve.worker_process import Channel, work
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class _Worker:
     """
 
     def __init__(
-        self, record: Record, changed: asyncio.Event, accepts: Callable[[ServedModel], bool] = lambda model: True
+        self, record: RecordValue, changed: asyncio.Event, accepts: Callable[[ServedModel], bool] = lambda model: True
     ) -> None:
         self._record, self._changed, self._accepts = record, changed, accepts
         self.loaded, self.warm = _future(), _future()
@@ -133,7 +133,7 @@ class WorkerPool:
         number: int,
         load: Callable[[str], Predictor],
         limits: Limits,
-        record: Record,
+        record: RecordValue,
         batches: bool | None = None,
         reload: Callable[[str], None],
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pyramidseg.annotations.contours import Region
+from pyramidseg.annotations.contours import TracedRegion
 from pyramidseg.base.classes import IGNORE, Classes
 from pyramidseg.base.errors import DataError, import_extra
 from pyramidseg.formats.geojson.geojson_classes import NAMELESS
@@ -31,7 +31,7 @@ Polygon = list[list[Points]]
 
 
 def place_rings(
-    regions: Sequence[Region], place: Georeference | None, *, in_degrees: bool, image: str
+    regions: Sequence[TracedRegion], place: Georeference | None, *, in_degrees: bool, image: str
 ) -> list[Polygon]:
     """The rings of each region on the map: closed, outer rings counterclockwise, holes clockwise (y up or down).
 

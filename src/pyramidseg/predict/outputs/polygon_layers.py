@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyramidseg.annotations.contours import Region, RegionTracer, doubled_area
+from pyramidseg.annotations.contours import RegionTracer, TracedRegion, doubled_area
 from pyramidseg.annotations.polygons import Location, Shape, rasterise
 from pyramidseg.annotations.small_regions import merge_small_regions
 from pyramidseg.base.classes import IGNORE, Classes
@@ -151,7 +151,7 @@ class PolygonLayer:
             self.counts["polygons"] += len(regions)
             yield from zip(polygons, self._attributes(regions), strict=True)
 
-    def _regions(self, where: Location) -> Iterator[list[Region]]:
+    def _regions(self, where: Location) -> Iterator[list[TracedRegion]]:
         """The regions, as they end; counts the pixels that change."""
         tracer = RegionTracer(self._width, skip=self._skip, simplify_px=self._options.simplify_px)
         starts = range(0, self._height, self._options.block_rows or self._height)
@@ -178,7 +178,7 @@ class PolygonLayer:
             before, confidence = self._read(rows)
             yield rows, before, labels, confidence
 
-    def _count_moved(self, regions: Sequence[Region], start: int, where: Location) -> None:
+    def _count_moved(self, regions: Sequence[TracedRegion], start: int, where: Location) -> None:
         """Count the pixels of other regions than the outlines enclose; where these are exact, by area alone."""
         if not self._options.simplify_px:
             areas = (sum(map(doubled_area, region.rings)) / 2 - region.pixels for region in regions)
@@ -194,7 +194,7 @@ class PolygonLayer:
             expected = np.where(np.isin(labels, self._skip), 0, labels.astype(np.uint16) + 1)
             self.counts["moved_px"] += int(np.count_nonzero(drawn != expected))
 
-    def _attributes(self, regions: Sequence[Region]) -> Iterator[_Row]:
+    def _attributes(self, regions: Sequence[TracedRegion]) -> Iterator[_Row]:
         areas: list[float | None] = [None] * len(regions)
         if self._place is not None and regions:
             rings = [
