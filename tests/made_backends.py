@@ -56,10 +56,10 @@ def mortal_predictor(path: str) -> Predictor:
     predictor = Predictor(Mortal())
     load = predictor.load
 
-    def load_or_crash(source: ImageLike) -> PredictionResult:
+    def load_or_crash(source: ImageLike, **options: bool) -> PredictionResult:
         if isinstance(source, bytes) and b"crash" in source:
             os.kill(os.getpid(), signal.SIGSEGV)
-        return load(source)
+        return load(source, **options)
 
     predictor.load = load_or_crash  # type: ignore[method-assign]
     return predictor
