@@ -13,6 +13,7 @@ DIR/results.md at the end. A part that fails is reported with the end of its out
     rates       matrix products and convolutions alone, in the card's precisions
     resume      training with train.deterministic, killed and resumed: all tensors equal, in each precision
     processes   two processes on one card (gloo, as NCCL refuses two ranks on one card), and NCCL with one process
+    tensorrt    engines of exported ONNX files against PyTorch, where the package tensorrt is installed
     speed       training steps, prediction and memory against segmentation_models.pytorch: benchmarks.speed
 
 Asked of the training step, and printed with it: 1.5 times segmentation_models.pytorch with channels_last and mixed
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.gpu.tensorrt_engine import measure_tensorrt
 from safetensors.torch import load_file
 
 from pyramidseg.base.device import has_fast_bf16
@@ -202,6 +204,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "rates": measure_rates,
     "resume": check_resume,
     "processes": try_processes,
+    "tensorrt": measure_tensorrt,
     "speed": measure_speed,
 }
 
