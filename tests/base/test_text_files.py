@@ -33,5 +33,5 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: byt
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.txt: cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.txt: does not exist"):
         read_text(tmp_path / "absent.txt")

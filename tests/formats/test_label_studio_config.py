@@ -100,7 +100,7 @@ def test_a_project_without_a_label_for_a_class_is_refused(
 
 
 def test_a_configuration_that_does_not_exist_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent.xml: cannot be read"):
+    with pytest.raises(DataError, match=r"absent.xml: does not exist; restore it, or correct its name"):
         convert_dataset(source, to="label-studio", out=tmp_path / "out", label_config=tmp_path / "absent.xml")
 
 

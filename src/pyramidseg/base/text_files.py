@@ -48,8 +48,10 @@ def read_text(file: Path, *, most: int = MAX_BYTES) -> str:
 
 def unreadable(file: Path, error: OSError) -> DefectError:
     """The error about a file that the operating system does not open or read."""
-    kind = DefectKind.ABSENT if isinstance(error, FileNotFoundError) else DefectKind.BAD_ANNOTATION
-    return DefectError(kind, file, f"cannot be read: {error.strerror or error}; make it readable, or delete it")
+    if isinstance(error, FileNotFoundError):
+        return DefectError(DefectKind.ABSENT, file, "does not exist; restore it, or correct its name where it is given")
+    detail = f"cannot be read: {error.strerror or error}; make it readable, or delete it"
+    return DefectError(DefectKind.BAD_ANNOTATION, file, detail)
 
 
 def likely_encoding(data: bytes) -> str:
