@@ -6,7 +6,7 @@ import torch
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.export import samples
-from pyramidseg.export.parity import CLEAR_MARGIN, Comparison, Parity
+from pyramidseg.export.parity import CLEAR_MARGIN, AgreementSums, Parity
 from pyramidseg.export.samples import default_dtype, synthetic_samples
 from pyramidseg.model.segmenter import Segmenter
 
@@ -30,7 +30,7 @@ def outcome(comparison, precision="fp32", latency_ms=(2.0, 1.0)):
 
 
 def compared(expected, got, truth=None, *, precision="fp32", classes=CLASSES):
-    comparison = Comparison(classes)
+    comparison = AgreementSums(classes)
     comparison.add(expected, got, truth)
     return outcome(comparison, precision)
 
@@ -68,7 +68,7 @@ def test_shares_and_difference_are_those_of_a_loop():
 
 
 def test_batches_add_up():
-    whole, parts = Comparison(CLASSES), Comparison(CLASSES)
+    whole, parts = AgreementSums(CLASSES), AgreementSums(CLASSES)
     truth = torch.randint(0, 4, (2, 9, 11), dtype=torch.uint8)
     whole.add(logits(0), logits(1), truth)
     for index in range(2):

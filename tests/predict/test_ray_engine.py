@@ -20,7 +20,7 @@ from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS
 from pyramidseg.predict.predict_files import predict_files
 from pyramidseg.predict.predictor import Predictor
 from pyramidseg.predict.ray_engine import RayEngine, RayWorker, Workers, hang_message, join_folder, plan_workers
-from pyramidseg.predict.resumption import Job, RunDigests, Task
+from pyramidseg.predict.resumption import Job, PredictionTask, RunDigests
 from pyramidseg.predict.sources import Source
 
 HEAD, CPU, GPU = {"CPU": 2.0}, {"CPU": 16.0}, {"CPU": 32.0, "GPU": 4.0}
@@ -142,7 +142,7 @@ def test_a_worker_writes_what_one_process_writes(images, tmp_path, monkeypatch, 
     predict_files(Predictor(Brightness()), [images], tmp_path / "plain")
     returned, board = {}, JobBoard(6)
 
-    def engine(predictor, jobs, task: Task):
+    def engine(predictor, jobs, task: PredictionTask):
         for number, tries in begun.items():
             for _ in range(tries):
                 board.claim([number])
@@ -176,7 +176,7 @@ def test_a_full_disk_ends_the_whole_prediction(images, tmp_path, monkeypatch):
     board = JobBoard(1)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".pyramidseg.lock").touch()
-    task = Task(str(tmp_path / "out"), ("mask",), EXACT_POLYGONS, FULL_RESOLUTION, 1, RunDigests("m", "s"))
+    task = PredictionTask(str(tmp_path / "out"), ("mask",), EXACT_POLYGONS, FULL_RESOLUTION, 1, RunDigests("m", "s"))
     constants = {"files": None, "arguments": {}, "folder": "/none", "plan": Workers((1, 1), 1, 0, 1)}
     worker = RayWorker(**constants, task=task, board=HereAndNow.actor(board))
 
