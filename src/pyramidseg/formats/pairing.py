@@ -98,8 +98,8 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
         return mixed
     refuse_brush_files(masks)
     packed_images, packed_masks = pack_images(images), pack_masks(masks)
-    if mask_name is None and (records := _agreeing_records(images, packed_images, masks, packed_masks)):
-        return MatchedFiles(records)
+    if mask_name is None and (records := _equal_pairs(images, packed_images, masks, packed_masks)):
+        return MatchedFiles(tuple(records))
     mask_files = [*packed_masks]
     inside = {*mask_files} if images in masks.parents else set()
     image_files = [file for file in packed_images if file not in inside]
@@ -116,18 +116,16 @@ def pair_folders(images: Path, masks: Path, mask_name: str | None = None) -> Mat
     return replace(pairs, notes=(f"images are in {images}, masks in {masks}", *pairs.notes))
 
 
-def _agreeing_records(
-    images: Path, image_files: Sequence[Path], masks: Path, mask_files: Sequence[Path]
-) -> tuple[Record, ...]:
-    """Those of `pair` in little memory, if the keys of both sides agree one by one; else none."""
+def _equal_pairs(images: Path, image_files: Sequence[Path], masks: Path, mask_files: Sequence[Path]) -> list[Record]:
+    """Pairs in the order of both folders, in little memory, if all keys agree one by one; else none."""
     if images in masks.parents or len(image_files) != len(mask_files):
-        return ()
+        return []
     records: list[Record] = []
     for image, mask in zip(image_files, mask_files, strict=True):
         if (key := key_of(image, images)) != key_of(mask, masks):
-            return ()
+            return []
         records.append(Record(key, image, mask))
-    return tuple(records) if len({record.id for record in records}) == len(records) else ()
+    return records if len({record.id for record in records}) == len(records) else []
 
 
 def pair_by_name(images: Side, masks: Side, mask_name: str | None = None) -> MatchedFiles:
