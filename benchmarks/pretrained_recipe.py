@@ -66,6 +66,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "muon-whole-images": MUON | {"model.dropout": 0.0, "train.batch_size": 2, "data.crop": [352, 480]},
     "whole-3e-3": MUON | {"model.dropout": 0.0, **WHOLE_IMAGES},
     "whole-3e-3-dropout": MUON | WHOLE_IMAGES,
+    "whole-3e-3-scale-0.5-2": MUON | {"model.dropout": 0.0, "data.scale": [0.5, 2.0], **WHOLE_IMAGES},
     "whole-6e-3": FAST | {"model.dropout": 0.0, **WHOLE_IMAGES},
     "whole-6e-3-dropout": FAST | WHOLE_IMAGES,
     "fast-12e-3": FAST | {"optim.lr": 12e-3},
@@ -234,14 +235,11 @@ def draw_disks(folder: Path, images: int, side: int, most: int) -> None:
 def hold_out_sequence(source: Path, folder: Path) -> None:
     """CamVid with sequence 0016E5 (all of the validation split) for validation only."""
     for split in ("train", "val"):
-        for image in sorted((source / split).glob("*.png")):
-            held_out = "0016E5" in image.name
-            if split == "train" and held_out:
-                continue
-            for kind in ("", "annot"):
-                target = folder / f"{split}{kind}" / image.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source / f"{split}{kind}" / image.name, target)
+        for kind in ("", "annot"):
+            (folder / f"{split}{kind}").mkdir(parents=True)
+            for file in sorted((source / f"{split}{kind}").iterdir()):
+                if split == "val" or "0016E5" not in file.name:
+                    shutil.copy(file, folder / f"{split}{kind}")
 
 
 def table(results: list[dict[str, Any]]) -> str:
