@@ -13,17 +13,21 @@ import argparse
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 from benchmarks.kept_results import run_missing
+from torch import nn
 
 import pyramidseg as ps
 from pyramidseg.model.bundle import read_bundle
+from pyramidseg.training import optim
 
 DEFAULT = {"optim.optimizer": "adamw", "optim.lr": 1e-3, "optim.encoder_lr_factor": 1.0}
 MUON = {"optim.optimizer": "muon", "optim.lr": 3e-3, "optim.encoder_lr_factor": 1.0}
@@ -64,6 +68,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "muon-dropout-0": MUON | {"model.dropout": 0.0},
     "muon-dropout-0-batch-2": MUON | {"model.dropout": 0.0, "train.batch_size": 2},
     "muon-whole-images": MUON | {"model.dropout": 0.0, "train.batch_size": 2, "data.crop": [352, 480]},
+    # Muon for the decoder, AdamW with its own rate for the encoder
+    "fast-decoder": FAST | {"optim.encoder_lr_factor": 1 / 6, "encoder_adamw": True},
+    "fast-decoder-encoder-3e-4": FAST | {"optim.encoder_lr_factor": 1 / 20, "encoder_adamw": True},
     "whole-3e-3": MUON | {"model.dropout": 0.0, **WHOLE_IMAGES},
     "whole-3e-3-dropout": MUON | WHOLE_IMAGES,
     "whole-3e-3-scale-0.5-2": MUON | {"model.dropout": 0.0, "data.scale": [0.5, 2.0], **WHOLE_IMAGES},
@@ -127,8 +134,10 @@ def train(dataset: Path, settings: dict[str, Any], run: dict[str, Any], out: Pat
     folder = out / "-".join(str(value) for value in run.values())
     general = {"model": {"encoder": run["encoder"]}, "train": {"epochs": run["epochs"], "seed": run["seed"]}}
     began = time.monotonic()
-    auto = settings.pop("auto", False)
-    result = ps.train(dataset, out=folder, config=ps.make_config(nested(settings, general)), resume=True, auto=auto)
+    auto, encoder_adamw = settings.pop("auto", False), settings.pop("encoder_adamw", False)
+    config = ps.make_config(nested(settings, general))
+    with adamw_for_encoder() if encoder_adamw else nullcontext():
+        result = ps.train(dataset, out=folder, config=config, resume=True, auto=auto)
     minutes = (time.monotonic() - began) / 60
     scores = read_bundle(result.last).facts["metrics"]
     rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
@@ -240,6 +249,18 @@ def hold_out_sequence(source: Path, folder: Path) -> None:
             for file in sorted((source / f"{split}{kind}").iterdir()):
                 if split == "val" or "0016E5" not in file.name:
                     shutil.copy(file, folder / f"{split}{kind}")
+
+
+@contextmanager
+def adamw_for_encoder() -> Iterator[None]:
+    """Muon updates the decoder only: the encoder's parameters count as output layers, which AdamW updates."""
+    outputs = optim._output_names
+
+    def with_encoder(model: nn.Module) -> frozenset[str]:
+        return outputs(model) | {name for name, _ in model.named_parameters() if name.startswith("encoder.")}
+
+    with patch.object(optim, "_output_names", with_encoder):
+        yield
 
 
 def table(results: list[dict[str, Any]]) -> str:
