@@ -107,6 +107,15 @@ def test_batches_are_bytes_channels_last(scenes: Path) -> None:
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_several_crops_of_each_image_differ(scenes: Path) -> None:
+    loader = loader_of(scenes, workers=0)
+    samples, images = loader._samples, len(open_dataset(scenes, DataConfig()).split("train"))
+    first, again, next_epoch = samples[0, 1], samples[0, 1 + images], samples[1, 1]
+    assert isinstance(first, tuple) and isinstance(again, tuple) and isinstance(next_epoch, tuple)
+    assert len({crop[0].tobytes() for crop in (first, again, next_epoch)}) == 3
+    assert again[2] == (0, 1 + images)
+
+
 def test_workers_and_a_later_start_change_nothing(scenes: Path) -> None:
     plain = loader_of(scenes, workers=0)
     with closing(loader_of(scenes, workers=2)) as worked:

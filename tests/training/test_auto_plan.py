@@ -182,9 +182,18 @@ def test_images_of_camvids_size_are_seen_whole_and_larger_ones_in_parts(tmp_path
 
 def test_small_objects_in_large_images_get_crops_of_their_own(tmp_path: Path) -> None:
     planned = plan(made(tmp_path / "data", blobs(700, 700, size=40), train=4))
-    assert values(planned, "data.rare_class_crops", "data.crop", "train.batch_size") == [0.5, (320, 320), 2]
+    assert values(planned, "data.rare_class_crops", "data.crop", "train.batch_size") == [0.5, (320, 320), 4]
     assert reason(planned, "data.rare_class_crops").endswith("of the pixels, and a crop shows 21% of an image")
     assert plan(made(tmp_path / "all", blobs(320, 320), train=4, val=1)).config.data.rare_class_crops == 0
+
+
+def test_an_epoch_has_many_crops_of_few_large_images(tmp_path: Path) -> None:
+    few = plan(made(tmp_path / "few", blobs(700, 700), train=4))
+    assert values(few, "data.crops_per_image", "train.epochs") == [4, 300]
+    assert reason(few, "data.crops_per_image") == "4: 4 cover an image, and 200 an epoch are enough"
+    larger = plan(made(tmp_path / "larger", blobs(2000, 1600), train=15))
+    assert values(larger, "data.crops_per_image", "train.epochs") == [14, 95]
+    assert plan(made(tmp_path / "whole", blobs(340, 470))).config.data.crops_per_image == 1
 
 
 def test_balanced_classes_have_no_weights(tmp_path: Path) -> None:
@@ -298,6 +307,8 @@ def test_a_budget_of_minutes_gives_the_epochs_that_fit(scenes: Path) -> None:
     assert reason(plan(scenes, minutes=2), "train.epochs") == "9: 2 minutes have room for 9.0; at most 1000"
     assert plan(scenes, minutes=1.99).config.train.epochs == 8
     assert plan(scenes, minutes=600).config.train.epochs == 1000
+    assert plan(scenes, minutes=0.8).config.optim.warmup_epochs == 0.75
+    assert plan(scenes, minutes=1).config.optim.warmup_epochs == 1
     advice = re.search(r"not even one epoch fits: give --minutes (\d+)", str(refused(scenes, minutes=0.3)))[1]
     assert plan(scenes, minutes=int(advice)).config.train.epochs >= 1
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pyramidseg.base.setting_types import Factor, Number, Section, Share, SidePx
+from pyramidseg.base.setting_types import Factor, Number, Positive, Section, Share, SidePx
 
 Degrees = Annotated[float, Field(ge=0.0, le=45.0), Number]
 
@@ -37,6 +37,8 @@ class AugmentationConfig(Section):
 
     crop: tuple[SidePx, SidePx] = (320, 320)
     """Height and width of training crops in pixels; 320 and 256x512 are also accepted."""
+    crops_per_image: Positive = 1
+    """Crops of each training image in an epoch."""
     augment: Literal["none", "light", "default", "strong", "aerial"] = "default"
     """Sets those of the following that are not given; aerial has no top."""
     scale: tuple[Factor, Factor] = (0.75, 1.5)

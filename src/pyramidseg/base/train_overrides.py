@@ -53,6 +53,7 @@ class TrainOverrides(ModelOverrides, total=False):
     format: str | None
     classes: Sequence[str] | None
     crop: int | str | tuple[int, int]
+    crops_per_image: int
     augment: Literal["none", "light", "default", "strong", "aerial"]
     scale: tuple[float, float]
     flip: float

@@ -97,7 +97,7 @@ class SampleDataset(TorchDataset[tuple[Any, Any, SampleKey] | PyramidSegError], 
 
 
 class TrainingSamples(SampleDataset):
-    """Augmented image-mask pairs, and two views of each unlabelled image."""
+    """Augmented image-mask pairs, each as often as an epoch has crops of it, and two views of each unlabelled image."""
 
     def __init__(
         self, pairs: FilePairs, *, augmentation: Augmentation, seed: int, unlabeled: FilePairs | None = None
@@ -116,7 +116,8 @@ class TrainingSamples(SampleDataset):
         """A crop of a pair; of an unlabelled image two views of a crop."""
         if index < 0 and self.unlabeled is not None:
             return self.augmentation.two_views(*self.unlabeled[-1 - index], rng)
-        return self.augmentation(*self.pairs[index], rng, other=lambda draw: self.pairs[draw % len(self.pairs)])
+        pair = self.pairs[index % len(self.pairs)]
+        return self.augmentation(*pair, rng, other=lambda draw: self.pairs[draw % len(self.pairs)])
 
 
 class TrainingLoader:

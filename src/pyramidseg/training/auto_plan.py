@@ -50,6 +50,8 @@ MANY_IMAGES = 200
 LEAST_CROP_PX, CPU_CROP_PX, MOST_CROP_PX, MOST_BATCH = 64, 320, 512, 16
 CPU_PIXELS, GPU_PIXELS = 4 * CPU_CROP_PX**2, MOST_BATCH * MOST_CROP_PX**2
 CROPS, LEAST_EPOCHS = 20_000, 10  # 54 epochs of CamVid
+LEAST_CROPS = 200
+"""Crops of an epoch, as far as images are large: else validating them would take most of the time."""
 
 MASKS_READ, LEAST_MASKS, TOP_PREFERENCE, TOP_ERRORS = 64, 20, 0.1, 4.0
 """To find out whether images have a top: masks that are read, how many must show a class, and how much more of it must
@@ -88,6 +90,12 @@ def _crop(facts: Facts) -> Choice:
     return sides, f"images of {facts.height}x{facts.width} (median), {limit}"
 
 
+def _crops_per_image(facts: Facts) -> Choice:
+    disjoint = facts.height * facts.width // math.prod(facts.data.config.data.crop)
+    wanted = -(-LEAST_CROPS // facts.images)
+    return max(1, min(disjoint, wanted)), f"{disjoint} cover an image, and {LEAST_CROPS} an epoch are enough"
+
+
 def _augment(facts: Facts) -> Choice:
     """`aerial` unless a class is mostly in the upper or in the lower half of the training images."""
     if facts.georeferenced:
@@ -120,7 +128,7 @@ def _rare_class_crops(facts: Facts) -> Choice:
 def _batch_size(facts: Facts) -> Choice:
     pixels = CPU_PIXELS if facts.on_cpu else GPU_PIXELS
     most = min(MOST_BATCH, max(2, pixels // math.prod(facts.data.config.data.crop)))
-    return min(most, max(2, facts.images // 4), facts.images), f"at most {most}, and a quarter of the images"
+    return min(most, max(2, facts.crops // 4), facts.crops), f"at most {most}, and a quarter of an epoch's crops"
 
 
 def _workers(facts: Facts) -> Choice:
@@ -136,6 +144,7 @@ RULES: Mapping[str, Callable[[Facts], Choice]] = {
     "model.encoder": _encoder,
     "model.encoder_weights": _encoder_weights,
     "data.crop": _crop,
+    "data.crops_per_image": _crops_per_image,
     "data.augment": _augment,
     "data.rare_class_crops": _rare_class_crops,
     "data.normalization": lambda facts: (
@@ -148,7 +157,7 @@ RULES: Mapping[str, Callable[[Facts], Choice]] = {
     ),
     "train.batch_size": _batch_size,
     "data.workers": _workers,
-    "train.epochs": lambda facts: (min(300, max(LEAST_EPOCHS, round(CROPS / facts.images))), f"{CROPS} crops, or 300"),
+    "train.epochs": lambda facts: (min(300, max(LEAST_EPOCHS, round(CROPS / facts.crops))), f"{CROPS} crops, or 300"),
 }
 """The rule for each setting; they apply in this order, so that a rule sees the choices before it."""
 
@@ -217,9 +226,11 @@ def _plan_time(facts: Facts, minutes: float, began: float, *, dry_run: bool) -> 
                 f"--minutes {minutes:g}: {figures}, plan and report {duration(besides)}, so that not even one epoch "
                 f"fits: give --minutes {math.ceil((besides + epoch) / 50)}, or a smaller data.crop or model.encoder"
             )
-        most = min(1000, max(LEAST_EPOCHS, round(3 * CROPS / facts.images)))
+        most = min(1000, max(LEAST_EPOCHS, round(3 * CROPS / facts.crops)))
         reason = f"{minutes:g} minutes have room for {room:.1f}; at most {most}"
         facts.choose("train.epochs", int(min(room, most)), reason)
+    if (epochs := facts.data.config.train.epochs) < 4 * facts.data.config.optim.warmup_epochs:
+        facts.choose("optim.warmup_epochs", epochs / 4, "a quarter of a short run")
     left = facts.data.config.train.epochs * epoch + report
     end = time.strftime("%H:%M", time.localtime(time.time() + left))
     return f"expected end: {end}, in {duration(left)} ({figures})"

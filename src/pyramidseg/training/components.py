@@ -131,7 +131,7 @@ def build_components(task: Task) -> TrainingComponents:
         *task.notes,
         f"{device}, {task.accelerator.precision}, {processes}{_batch_norm_note(device, has_batch_norm)}, "
         f"{workers} loading workers",
-        f"{plan.samples} training images, {plan.steps} steps per epoch of up to "
+        f"{plan.samples // config.data.crops_per_image} training images, {plan.steps} steps per epoch of up to "
         f"{config.train.batch_size} x {config.train.accumulate} x {world_size()} crops of "
         f"{config.data.crop[0]}x{config.data.crop[1]}, {config.train.epochs} epochs",
     )

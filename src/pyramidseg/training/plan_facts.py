@@ -48,6 +48,11 @@ class Facts:
         self.rarest, self.ratio = min(pixels) / sum(pixels), max(pixels) / min(pixels)
         self.dtypes = data.summary.splits["train"].dtypes
 
+    @property
+    def crops(self) -> int:
+        """Crops of an epoch."""
+        return self.images * self.data.config.data.crops_per_image
+
     def choose(self, name: str, value: Any, reason: str) -> None:
         """Set a setting unless it is given, and note why."""
         section, _, key = name.partition(".")

@@ -84,7 +84,7 @@ class SegmentationTask(Task):
 
     def names(self, indices: Sequence[int]) -> list[str]:
         train, unlabelled = self.data.dataset.split("train"), self.data.unlabeled
-        return [(train[index] if index >= 0 else unlabelled[-1 - index]).id for index in indices]
+        return [(train[index % len(train)] if index >= 0 else unlabelled[-1 - index]).id for index in indices]
 
     def empty_counts(self) -> Tensor:
         """A confusion matrix (K, K), and with unlabelled images two rows for `PseudoLabels.counts`."""
@@ -234,7 +234,7 @@ def prepare_segmentation(
         model = channels_last(model.to(accelerator.device, accelerator.dtype))
 
     train = data.summary.splits["train"]
-    sets = [set_name(record) for record in data.dataset.split("train")]
+    sets = [set_name(record) for record in data.dataset.split("train")] * config.data.crops_per_image
     plan = plan_epochs(config, samples=len(sets), sets=sets, shares=data.dataset.sets, unlabeled=len(data.unlabeled))
     for epoch in (config.train.epochs - 1, 0):  # BatchNorm needs larger batches once the encoder is unfrozen
         set_training_mode(model, config.optim, epoch=epoch)
