@@ -67,6 +67,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "muon-no-weights": MUON | {"loss.class_weights": "none"},
     "muon-dropout-0": MUON | {"model.dropout": 0.0},
     "muon-dropout-0-batch-2": MUON | {"model.dropout": 0.0, "train.batch_size": 2},
+    "muon-batch-2-light": MUON | {"model.dropout": 0.0, "train.batch_size": 2, "data.augment": "light"},
+    "muon-batch-2-rare-crops": MUON | {"model.dropout": 0.0, "train.batch_size": 2, "data.rare_class_crops": 0.5},
     "muon-whole-images": MUON | {"model.dropout": 0.0, "train.batch_size": 2, "data.crop": [352, 480]},
     # Muon for the decoder, AdamW with its own rate for the encoder
     "fast-decoder": FAST | {"optim.encoder_lr_factor": 1 / 6, "encoder_adamw": True},
