@@ -1,9 +1,11 @@
 """Advice of messages, extracted from their text and followed literally."""
 
 import re
+from ast import literal_eval
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,12 @@ def message(call: Callable[[], object]) -> str:
     with pytest.raises(PyramidSegError) as caught:
         call()
     return str(caught.value)
+
+
+def arguments_in(text: str) -> dict[str, Any]:
+    """The arguments with values that a message shows to callers from Python, such as `resume=True`."""
+    assert not re.search(r"(?<!\S)--", text), text
+    return {name: literal_eval(value) for name, value in re.findall(r"`(\w+)=([^`]+)`", text)}
 
 
 def alternatives(text: str) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pyramidseg.cli.main import option_names
+
 TOP = Path(__file__).parents[1]
 ROOT = TOP / "src" / "pyramidseg"
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.stem not in ("__init__", "__main__"))
@@ -60,3 +62,52 @@ def test_everything_is_written_in_plain_words(idiom: str) -> None:
         if re.search(idiom, line)
     ]
     assert not found, "\n".join(found)
+
+
+PARTS_OF_COMMANDS = {
+    "backends/factory.py": "--precision --calibrate",
+    "export/web.py": "--headless --disable-gpu --disable-dev-shm-usage --no-first-run --no-proxy-server --no-sandbox "
+    "--user-data-dir --remote-debugging-pipe",
+    "inspection/inspection_report.py": "--config --out",
+    "training/run_folder.py": "--config --out --weights --epochs",
+}
+"""Options of commands that are put together, for the browser or to be pasted."""
+
+COMMAND = r"(pyramidseg [a-z]+|torchrun|ray start) [^`;,)]*"
+"""A command in a message, which is pasted as it is, with its options."""
+
+
+def texts_below_the_command_line() -> list[tuple[str, str]]:
+    """File and text of each string but docstrings; `{}` stands for a value."""
+    found = []
+    for path in MODULES:
+        tree, file = ast.parse(path.read_text()), path.relative_to(ROOT).as_posix()
+        nodes = [] if file.startswith("cli/") else [*ast.walk(tree)]
+        within = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+        docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+                found.append((file, "".join(map(str, parts))))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs | within:
+                found.append((file, node.value))
+    return found
+
+
+def test_messages_below_the_command_line_name_no_option_that_python_does_not_have() -> None:
+    found = [
+        (file, text)
+        for file, text in texts_below_the_command_line()
+        for option in re.findall(r"(?<![\w}-])--(?:[a-z][a-z-]*|\{)", re.sub(COMMAND, "", text))
+        if option not in PARTS_OF_COMMANDS.get(file, "").split()
+    ]
+    assert not found, "name the argument of the Python function in backticks, which the command line translates"
+
+
+def test_arguments_that_messages_name_have_an_option() -> None:
+    """Or the command line would print the name of the Python argument."""
+    named = {
+        name for _, text in texts_below_the_command_line() for name in re.findall(r"`([a-z]\w*)(?:=[^`]*)?`", text)
+    }
+    assert len(named) > 40
+    assert named - option_names().keys() == {"ignore", "pretrain"}  # a key of dataset.yaml, and a command

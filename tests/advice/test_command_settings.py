@@ -154,8 +154,7 @@ def test_sizes_of_tiles_that_are_tried(
     terminal: Terminal, data: Path, tmp_path: Path, given: list[str], flag: str
 ) -> None:
     text = terminal("predict", BUNDLE, data / "images", "--out", tmp_path / "p", *given, status=2)
-    name = {"--tile": "tile_px", "--overlap": "overlap_px"}[flag]
-    numbers = re.findall(rf"choose .*?{name}=(\d+)", text) or re.search(r"try (\d+) or (\d+)", text).groups()
+    numbers = re.findall(rf"choose .*?{flag} (\d+)", text) or re.search(r"try (\d+) or (\d+)", text).groups()
     for number in numbers:
         words = [*given[: given.index(flag)], flag, number, *given[given.index(flag) + 2 :]]
         printed = terminal("predict", BUNDLE, data / "images", "--out", tmp_path / number, *words)

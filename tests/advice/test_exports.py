@@ -89,7 +89,7 @@ def test_the_bundle_is_given_instead_of_its_export(
 def test_a_precision_that_another_format_has(terminal: Terminal, model: Path) -> None:
     words = ("export", model, "--format", "onnx", "--precision", "bf16")
     text = terminal(*words, status=2)
-    formats = re.findall(r"format=(\w+)", text.partition("choose")[2])
+    formats = re.findall(r"--format (\w+)", text.partition("choose")[2])
     assert formats == ["openvino", "torch"]
     least = re.search(r"choose (fp32) or fp16", text)[1]
     terminal(*followed(words, "--precision", least))

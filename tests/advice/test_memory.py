@@ -11,6 +11,8 @@ from PIL import Image
 
 from followed import Terminal, message, settings_in
 from pyramidseg.base.device import out_of_memory_explained
+from pyramidseg.cli.flags import in_options
+from pyramidseg.cli.main import option_names
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict import tile_planner
 from pyramidseg.predict.predictor import Predictor
@@ -119,9 +121,9 @@ def test_less_than_the_smallest_automatic_tile(
     Image.new("RGB", (600, 40)).save(tmp_path / "long.png")
     words = ("predict", BUNDLE, tmp_path / "long.png", "--out", tmp_path / "out", "--device", "cpu")
     text = terminal(*words, status=3)
-    assert "free memory, or use another device or a smaller --tile (tile_px)" in text
+    assert "free memory, or use another device or a smaller --tile" in text
     least = int(re.search(r"even tiles of (\d+) pixels", text)[1])
-    assert "1 of 1 images predicted" in terminal(*words, re.search(r"a smaller (--tile) ", text)[1], least // 2)
+    assert "1 of 1 images predicted" in terminal(*words, re.search(r"a smaller (--tile)", text)[1], least // 2)
     needed = float(re.search(r"need (\d+) MiB", text)[1])
     free[0] = int(2 * (needed + 1) * 2**20)  # of which half is used
     assert "1 of 1 images predicted" in terminal(*words, "--overwrite")
@@ -132,6 +134,7 @@ def test_a_full_gpu_can_be_left_for_the_cpu(terminal: Terminal, tmp_path: Path) 
         with out_of_memory_explained("lower it"):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    flags = re.search(r"lower it, or use the CPU \((--device) (cpu)\)", message(full)).groups()
+    text = in_options(message(full), option_names("train"))
+    flags = re.search(r"lower it, or use the CPU \((--device) (cpu)\)", text).groups()
     terminal("train", SCENES, "--dry-run", *TINY, *flags)
     terminal("evaluate", BUNDLE, SCENES, *flags)

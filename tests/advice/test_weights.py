@@ -142,7 +142,7 @@ def test_one_of_several_networks_in_a_file_is_chosen(terminal: Terminal, network
     both = {"student": network, "teacher": other}
     torch.save({f"{name}.{key}": value for name, it in both.items() for key, value in it.state_dict().items()}, file)
     text = terminal(*flags(file, out), status=2)
-    flag, prefix = re.search(r"choose one with (--prefix) (\S+)", text).groups()
+    flag, prefix = re.search(r"choose one: (--prefix) (\S+)", text).groups()
     terminal(*flags(file, out, flag, prefix))
     assert agrees(out, other) and prefix == "teacher."
     listed = re.findall(r"'([^']+)'", text.partition("networks under")[2])

@@ -109,11 +109,11 @@ class TestOtherFiles:
     @pytest.mark.parametrize("name", ["model.pth", "model.pt", "model.ckpt"])
     def test_pytorch(self, model, refusal, name):
         message = refusal(name, lambda path: torch.save(model.state_dict(), path))
-        assert "pyramidseg import FILE --from smp" in message and "--encoder-weights" in message
+        assert "pyramidseg import FILE --from smp" in message and "`encoder_weights=FILE` takes" in message
 
     def test_classifier(self, refusal, tmp_path):
         message = refusal("c.safetensors", lambda path: Classifier("ab", encoder="test_resnet").save(path, facts={}))
-        assert "--encoder-weights" in message
+        assert "`encoder_weights`" in message
         ps.Segmenter(**SMALL | {"encoder_weights": str(tmp_path / "c.safetensors")}, num_classes=2)  # as advised
 
     @pytest.mark.parametrize("name", ["model.onnx", "model.xml", "model.pt2"])

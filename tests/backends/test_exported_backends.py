@@ -65,7 +65,7 @@ def test_the_file_says_what_it_is(backend, model, bundle):
 
 
 def test_a_file_for_bytes_refuses_floats_and_names_the_flag(backend):
-    with pytest.raises(DataError, match="takes uint8 images, got float32; export with --input float32"):
+    with pytest.raises(DataError, match="takes uint8 images, got float32; export with `input_dtype='float32'`"):
         backend.coarse_logits(noise(1, 8, 8) / 255)
 
 

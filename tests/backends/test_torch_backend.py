@@ -165,7 +165,7 @@ def test_as_written_keeps_the_decoder():
 
 def test_as_written_is_refused_for_exported_files(model, tmp_path):
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(ConfigError, match=r"--as-written: an exported file .* export it again with --as-written"):
+    with pytest.raises(ConfigError, match=r"`as_written`: an exported file .* export it again with `as_written=True`"):
         make_backend(tmp_path / "model.onnx", as_written=True)
-    with pytest.raises(ConfigError, match=r"give the bundle without --backend"):
+    with pytest.raises(ConfigError, match=r"give the bundle without `backend`"):
         make_backend(model, "openvino", as_written=True)

@@ -50,7 +50,7 @@ def another_process(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
     out = tmp_path / "new" / "run"
     with another_process(out) as first:
-        message = r"run: is in use by another pyramidseg process; wait until it has ended, or choose another --out"
+        message = r"run: is in use by another pyramidseg process; wait until it has ended, or choose another `out`"
         with pytest.raises(OutputError, match=message), locked(out):
             raise AssertionError
         first.kill()

@@ -88,7 +88,7 @@ def test_predict_cuts_images_as_told(
     assert run("predict", bundle, image, "--out", tmp_path / "out", "--tile", "whole") == 0
     assert "tiles" not in capsys.readouterr().out
     assert run("predict", bundle, image, "--out", tmp_path / "out", "--tile", "100") == 2
-    assert "tile_px=100" in capsys.readouterr().err
+    assert "--tile 100: must" in capsys.readouterr().err
     assert run("predict", bundle, image, "--out", tmp_path / "out", "--tile", "big") == 2
     assert "auto, whole, or a number" in capsys.readouterr().err
 

@@ -95,5 +95,5 @@ def test_fine_tuning_begins_with_the_classifier_of_the_same_names(model, tmp_pat
 def test_another_name_is_still_refused(model, tmp_path):
     model.save(tmp_path / "model.safetensors")
     other = Segmenter(**SMALL, classes=("sky", "road", "bus"), image_head=True)
-    with pytest.raises(WeightsError, match="--reset-head"):
+    with pytest.raises(WeightsError, match="`reset_head=True` reinit"):
         other.load_weights(tmp_path / "model.safetensors")

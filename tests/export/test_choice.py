@@ -69,7 +69,7 @@ def test_a_bundle_runs_in_a_runtime_that_was_asked_for_once_it_is_exported(besid
         make_backend(beside(), "onnxruntime", device="cpu")
     named = make_backend(beside("onnx", "openvino"), "onnxruntime", device="cpu")
     assert str(named) == "onnxruntime fp32 on cpu: best.onnx"
-    with pytest.raises(DataError, match=r"takes uint8 images, got uint16; .* \(--backend torch\)"):
+    with pytest.raises(DataError, match=r"takes uint8 images, got uint16; .* \(`backend='torch'`\)"):
         named(torch.zeros(1, 3, 8, 8, dtype=torch.uint16))
     assert make_backend(beside("onnx", "openvino"), "torch", device="cpu").name == "torch"
 

@@ -138,13 +138,13 @@ def test_an_earlier_export_is_replaced_and_a_foreign_file_is_not(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--format", "onxx"], "format=onxx: unknown format; did you mean 'onnx'"),
-        (["--format", "onnx", "--precision", "fp8"], "precision=fp8: choose fp32 or fp16 or int8\n"),
+        (["--format", "onxx"], "--format onxx: unknown format; did you mean 'onnx'"),
+        (["--format", "onnx", "--precision", "fp8"], "--precision fp8: choose fp32 or fp16 or int8 for onnx\n"),
         (["--format", "onnx", "--device", "bad"], "device=bad: this ONNX Runtime runs on cpu only"),
         (["--format", "torch", "--device", "bad"], "device=bad: unknown device"),
         (
             ["--format", "onnx", "--precision", "bf16"],
-            "choose fp32 or fp16 or int8, or format=openvino or format=torch",
+            "choose fp32 or fp16 or int8 for onnx, or --format openvino or --format torch",
         ),
         (["--format", "onnx", "--input", "int8"], "--input int8: unknown type; did you mean 'uint8'"),
         (["--format", "onnx", "--check", "nowhere"], "nowhere: no such file or folder"),

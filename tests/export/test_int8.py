@@ -151,10 +151,10 @@ def test_for_vnni_weights_have_eight_bits_and_other_processors_refuse_them(
         found = [values for values in weights_of(path).values() if values.dtype == np.int8]
         assert max(np.abs(values.astype(int)).max() for values in found) == 127
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "Old", "avx2": True})
-        with pytest.raises(DeviceError, match=r"with --target vnni.*\(Old\) does not have avx512_vnni or avx_vnni"):
+        with pytest.raises(DeviceError, match=r"with `target=vnni`.*\(Old\) does not have avx512_vnni or avx_vnni"):
             make_backend(path)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"})
-    with pytest.raises(DeviceError, match="--target avx2, and this processor"):
+    with pytest.raises(DeviceError, match="`target=avx2`, and this processor"):
         export(bundle, scenes, tmp_path, target="avx2")
     assert make_backend(made / "best-int8.onnx").precision == "int8"  # for any
 
@@ -197,7 +197,7 @@ def test_benchmark_measures_it_and_a_bundles(
     ("name", "options", "words"),
     [
         ("best.safetensors", {"precision": "int8", "backend": "torch"}, "runs? in openvino or onnxruntime"),
-        ("best.safetensors", {"precision": "int8", "as_written": True}, "leave backend=torch and --as-written out"),
+        ("best.safetensors", {"precision": "int8", "as_written": True}, "leave `backend='torch'` and `as_written` out"),
         ("best-int8.xml", {"precision": "fp32"}, "was exported in int8, which is fixed in int8 files"),
         ("best-int8.xml", {"precision": "bf16"}, "was exported in int8, which is fixed in int8 files"),
         ("best-int8.onnx", {"precision": "fp32"}, "was exported in int8"),
@@ -300,16 +300,16 @@ def test_a_file_that_is_not_faster_is_refused_with_the_figures(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"precision": "int8"}, "needs --calibrate DATASET"),
-        ({"calibrate": "x"}, "^--calibrate: is for --precision int8 only"),
-        ({"calibrate": "x", "size": (64, 64)}, "^--calibrate: .* whose files have neither --size"),
-        ({"target": "vnni"}, "^--target: is for --precision int8 only"),
-        ({"calibration_images": 9}, "^--calibration-images: is for --precision int8 only"),
-        ({"precision": "int8", "calibrate": "x", "target": "avx3"}, "--target avx3: unknown target"),
-        ({"precision": "int8", "calibrate": "x", "size": (64, 64)}, "leave --size and --output out"),
-        ({"precision": "int8", "format": "torch"}, "format=onnx or format=openvino"),
-        ({"tolerance": 200.0, "precision": "fp16", "check": "x"}, "--tolerance 200: .* above 0 and at most 100"),
-        ({"tolerance": 1.0}, "--tolerance 1: is for fp16, bf16 and int8"),
+        ({"precision": "int8"}, "needs `calibrate=DATASET`"),
+        ({"calibrate": "x"}, "^`calibrate`: is for `precision='int8'` only"),
+        ({"calibrate": "x", "size": (64, 64)}, "^`calibrate`: .* whose files have neither `size`"),
+        ({"target": "vnni"}, "^`target`: is for `precision='int8'` only"),
+        ({"calibration_images": 9}, "^`calibration_images`: is for `precision='int8'` only"),
+        ({"precision": "int8", "calibrate": "x", "target": "avx3"}, "`target=avx3`: unknown target"),
+        ({"precision": "int8", "calibrate": "x", "size": (64, 64)}, "leave `size` and `output` out"),
+        ({"precision": "int8", "format": "torch"}, "`format='onnx'` or `format='openvino'`"),
+        ({"tolerance": 200.0, "precision": "fp16", "check": "x"}, "`tolerance=200`: .* above 0 and at most 100"),
+        ({"tolerance": 1.0}, "`tolerance=1`: is for fp16, bf16 and int8"),
         ({"precision": "fp16", "tolerance": 1.0}, "needs labelled images"),
         ({"precision": "int8", "calibrate": "x", "tolerance": -1.0}, "points, above 0 and at most 100"),
     ],

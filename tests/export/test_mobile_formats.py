@@ -124,7 +124,7 @@ def test_what_a_converter_cannot_do_is_one_line(
         raise NotImplementedError("operation roll\n  is unknown")
 
     monkeypatch.setattr(FORMATS[format], "_convert", staticmethod(convert))
-    message = f"--format {format}: cannot be converted: operation roll is unknown; try --format onnx"
+    message = f"`format={format}`: cannot be converted: operation roll is unknown; try `format='onnx'`"
     with pytest.raises(ConfigError, match=message):
         export_model(bundle, format=format, size=(64, 96), out=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -133,12 +133,12 @@ def test_what_a_converter_cannot_do_is_one_line(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "such files take images of one size; add it, such as --size 512x512"),
+        ({}, "such files take images of one size; add it, such as `size=.512, 512.`"),
         ({"output": "labels"}, "such files take images of one size; add it"),
-        ({"size": (64, 64), "input_dtype": "uint8"}, "--input uint8: files of --format .* take float32 images"),
-        ({"size": (64, 64), "precision": "int8"}, "precision=int8: choose fp32"),
-        ({"size": (64, 64), "opset": 17}, "--opset is for onnx; --size and --output for onnx, executorch"),
-        ({"size": (64, 64), "device": "cuda"}, "--device cuda"),
+        ({"size": (64, 64), "input_dtype": "uint8"}, "`input_dtype=uint8`: files of `format=.*` take float32 images"),
+        ({"size": (64, 64), "precision": "int8"}, "`precision=int8`: choose fp32"),
+        ({"size": (64, 64), "opset": 17}, "`opset` is for onnx; `size` and `output` for onnx, executorch"),
+        ({"size": (64, 64), "device": "cuda"}, "`device=cuda`"),
     ],
 )
 def test_what_cannot_be_written_is_refused(format: str, bundle: Path, options: dict, message: str) -> None:

@@ -100,7 +100,7 @@ def test_labels_are_read_back_as_images_are_shown(to: str, orientation: int, tmp
 
 
 def test_an_unknown_format_is_refused_with_the_nearest(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--to cocoo: cannot be written; did you mean 'coco'\?"):
+    with pytest.raises(ConfigError, match=r"`to=cocoo`: cannot be written; did you mean 'coco'\?"):
         convert_dataset(source, to="cocoo", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

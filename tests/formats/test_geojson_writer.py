@@ -135,7 +135,7 @@ def test_other_outlines_are_simplified_too(to: str, tmp_path: Path) -> None:
 def test_formats_without_outlines_refuse_it(tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", UTM, TRANSFORM)
     with pytest.raises(
-        ConfigError, match=r"--simplify 1: coco has no outlines; leave it out, or write coco-polygons, yolo"
+        ConfigError, match=r"`simplify_px=1`: coco has no outlines; leave it out, or write coco-polygons, yolo"
     ):
         convert_dataset(source, to="coco", out=tmp_path / "out", simplify_px=1)
 

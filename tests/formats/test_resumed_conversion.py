@@ -111,7 +111,7 @@ def test_a_complete_conversion_of_something_else_is_not_overwritten(source: Path
     with pytest.raises(OutputError, match=r"out: holds a complete conversion of other files, or with other settings"):
         convert_dataset(source, to="coco", out=tmp_path / "out")
     Image.fromarray(np.full(SIZES["b"], 3, np.uint8)).save(source / "train" / "masks" / "b.png")
-    with pytest.raises(OutputError, match=r"choose another --out, or delete the folder"):
+    with pytest.raises(OutputError, match=r"choose another `out`, or delete the folder"):
         convert_dataset(source, to="masks", out=tmp_path / "out")
     assert contents(tmp_path / "out") == before
 

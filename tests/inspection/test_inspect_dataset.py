@@ -188,7 +188,7 @@ def test_a_val_split_that_cannot_tell_models_apart_is_a_remark(tmp_path: Path) -
     train, val = (len(opened.split(split)) for split in ("train", "val"))
     (remark,) = inspect_dataset(layout.source).remarks
     assert remark.startswith(f"split val has {val} images, which cannot tell two models apart")
-    assert remark.endswith(f"train with --folds 5, whose scores are of all {train + val} images")
+    assert remark.endswith(f"cross-validation (pyramidseg train --folds 5) scores all {train + val} images")
     few = replace(opened, splits={split: opened.split(split)[:2] for split in ("train", "val")})
     (remark,) = [remark for remark in inspect_dataset(few).remarks if "two models" in remark]
     assert remark.endswith("by several points"), "4 images have no 5 folds"

@@ -138,7 +138,7 @@ class TestOut:
         check_output_folder(tmp_path / "out", overwrite=False)
         write_inspection(tmp_path / "out", inspection)
         with pytest.raises(
-            OutputError, match=r"already contains inspection\.html; use --overwrite to replace this inspection"
+            OutputError, match=r"already contains inspection\.html; use `overwrite` to replace this inspection"
         ):
             check_output_folder(tmp_path / "out", overwrite=False)
         check_output_folder(tmp_path / "out", overwrite=True)

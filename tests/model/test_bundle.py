@@ -141,7 +141,7 @@ class TestFineTuning:
     def test_other_classes_are_refused_with_both_lists(self, bundle):
         other = small(**SAME, classes=Classes.from_names(["crop", "weed"]))
         before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-        with pytest.raises(WeightsError, match=r"3 classes \(sky, road, car\).*2 \(crop, weed\).*--reset-head"):
+        with pytest.raises(WeightsError, match=r"3 classes \(sky, road, car\).*2 \(crop, weed\).*`reset_head=True`"):
             other.load_weights(bundle)
         assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 

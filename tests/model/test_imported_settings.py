@@ -42,8 +42,8 @@ class TestConfig:
     def test_without_config_they_are_assumed_with_a_note_or_given(self, tmp_path, weights):
         torch.save(weights, tmp_path / "weights.pth")
         result = imported(tmp_path / "weights.pth")
-        assert noted(result, "0.2, smp's default, is assumed; --dropout")
-        assert noted(result, "nearest, smp's default, is assumed; --interpolation")
+        assert noted(result, "0.2, smp's default, is assumed; `dropout`")
+        assert noted(result, "nearest, smp's default, is assumed; `interpolation`")
         given = imported(tmp_path / "weights.pth", dropout=0.5, interpolation="bilinear")
         assert given.model.settings.dropout == 0.5
         assert not noted(given, "smp's default, is assumed")
@@ -51,8 +51,8 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("choices", "words"),
         [
-            ({"dropout": 0.5}, r"--dropout 0\.5: config\.json has decoder_dropout=0\.2"),
-            ({"encoder": "resnet34"}, r"--encoder resnet34: config\.json has encoder_name=resnet18"),
+            ({"dropout": 0.5}, r"`dropout=0\.5`: config\.json has decoder_dropout=0\.2"),
+            ({"encoder": "resnet34"}, r"`encoder=resnet34`: config\.json has encoder_name=resnet18"),
             ({"interpolation": "bilinear"}, r"config\.json has decoder_interpolation=nearest"),
         ],
     )
@@ -100,7 +100,7 @@ class TestClasses:
         assert named.model.classes.names == ("sky", "road", "car", "tree", "sign")
         numbered = imported(tmp_path / "weights.pth")
         assert numbered.model.classes.names[0] == "class 0"
-        assert noted(numbered, "--classes names them")
+        assert noted(numbered, "`classes` names them")
         with pytest.raises(ConfigError, match="2 names, and the network has 5 classes"):
             imported(tmp_path / "weights.pth", classes=("sky", "road"))
 
@@ -145,7 +145,7 @@ class TestPreprocessing:
         torch.save(weights, tmp_path / "weights.pth")
         result = imported(tmp_path / "weights.pth")
         assert statistics(result) == IMAGENET
-        assert noted(result, "ImageNet's, assumed; --mean and --std set others")
+        assert noted(result, "ImageNet's, assumed; `mean` and `std` set others")
 
     def test_given_ones_come_first(self, tmp_path, theirs):
         folder = saved_as(tmp_path, theirs, encoder_weights="imagenet")
@@ -171,7 +171,7 @@ class TestPreprocessing:
         with torch.inference_mode():
             expected = theirs((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1))
             torch.testing.assert_close(ours(pixels), expected, rtol=1e-4, atol=1e-4)
-        with pytest.raises(ConfigError, match="--input-range 0"):
+        with pytest.raises(ConfigError, match="`input_range=0`"):
             imported(tmp_path / "weights.safetensors", input_range=0.0)
 
     def test_other_numbers_of_channels_get_the_average_with_a_note(self, tmp_path):
@@ -209,7 +209,7 @@ class TestEncoders:
 
     def test_a_file_of_tensors_needs_its_name(self, tmp_path, weights):
         torch.save(weights, tmp_path / "weights.pth")
-        with pytest.raises(ConfigError, match=r"weights\.pth: .* add the name .* such as --encoder resnet34"):
+        with pytest.raises(ConfigError, match=r"weights\.pth: .* add the name .* such as `encoder='resnet34'`"):
             imported(tmp_path / "weights.pth", encoder=None)
 
     def test_another_name_is_refused_with_the_tensors_that_differ(self, tmp_path, weights):

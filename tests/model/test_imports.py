@@ -55,7 +55,7 @@ class TestFiles:
         theirs.save_pretrained(tmp_path / "saved")
         result = imported(tmp_path / "saved")
         assert_same_tensors(result, expected)
-        assert not noted(result, "--dropout")
+        assert not noted(result, "`dropout`")
 
     def test_a_saved_folder_of_older_versions(self, tmp_path, theirs, weights, expected):
         theirs.save_pretrained(tmp_path)
@@ -90,9 +90,9 @@ class TestFiles:
         averaged = peer(seed=1).state_dict()
         content = weights | {f"ema.{name}": tensor for name, tensor in averaged.items()}
         torch.save(content, tmp_path / "weights.pth")
-        with pytest.raises(ConfigError, match=r"networks under '', 'ema\.'; choose one with --prefix ema\."):
+        with pytest.raises(ConfigError, match=r"networks under '', 'ema\.'; choose one: `prefix='ema\.'`"):
             imported(tmp_path / "weights.pth")
-        with pytest.raises(ConfigError, match=r"--prefix 'emma\.': .* holds networks under '', 'ema\.'"):
+        with pytest.raises(ConfigError, match=r"`prefix='emma\.'`: .* holds networks under '', 'ema\.'"):
             imported(tmp_path / "weights.pth", prefix="emma.")
         assert_same_tensors(imported(tmp_path / "weights.pth", prefix=""), expected)
         chosen = imported(tmp_path / "weights.pth", prefix="ema.").model
@@ -246,7 +246,7 @@ def test_the_bundle_keeps_where_it_came_from(tmp_path, theirs):
 
 
 def test_other_libraries_are_refused_with_what_is_possible(tmp_path):
-    with pytest.raises(ConfigError, match="--from mmseg: unknown library; known: smp"):
+    with pytest.raises(ConfigError, match="`library=mmseg`: unknown library; known: smp"):
         import_checkpoint(tmp_path, library="mmseg")
-    with pytest.raises(ConfigError, match="--from spm: unknown library; did you mean 'smp'"):
+    with pytest.raises(ConfigError, match="`library=spm`: unknown library; did you mean 'smp'"):
         import_checkpoint(tmp_path, library="spm")

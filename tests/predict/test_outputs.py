@@ -114,7 +114,7 @@ def test_output_names_start_with_the_mask_and_have_no_duplicates():
 
 @pytest.mark.parametrize("save", ["mask", "coco", "overlay"])
 def test_options_of_polygons_without_effect_are_refused(save):
-    with pytest.raises(ConfigError, match="change nothing that is saved; add polygons to --save"):
+    with pytest.raises(ConfigError, match="change nothing that is saved; add polygons to `save`"):
         output_writers([save], PolygonOptions(simplify_px=1.0))
     with pytest.raises(ConfigError, match="change nothing that is saved"):
         output_writers(["labelme"], PolygonOptions(min_area_px=9))

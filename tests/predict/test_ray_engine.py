@@ -70,7 +70,7 @@ def test_options_of_ray_and_numbers_of_workers(capsys):
 
 def test_numbers_out_of_range_are_refused(capsys):
     for gpus in ("-1", "nan", "inf", "1.5"):
-        with pytest.raises(ConfigError, match=f"--gpus-per-worker {gpus}: must be a whole number, or a part of a GPU"):
+        with pytest.raises(ConfigError, match=f"`gpus_per_worker={gpus}`: must be a whole number, or a part of a GPU"):
             RayEngine(gpus_per_worker=float(gpus))
     for minutes in ("-1", "0", "nan", "inf"):
         assert main(["predict", "m", "i", "--out", "o", "--engine", "ray", f"--ray-timeout={minutes}"]) == 2
@@ -90,7 +90,7 @@ def test_without_ray_or_with_a_model_in_memory_one_line(tmp_path, monkeypatch):
         RayEngine()(predictor, [], None)
     predictor.arguments["model"] = tmp_path / "a.safetensors"
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtra, match=r"--engine ray needs ray, .*: pip install 'pyramidseg\[ray\]'"):
+    with pytest.raises(MissingExtra, match=r"prediction on Ray needs ray, .*: pip install 'pyramidseg\[ray\]'"):
         RayEngine()(predictor, [], None)
 
 
@@ -110,7 +110,7 @@ def test_the_model_goes_with_its_exports(tmp_path):
 
 
 def test_a_folder_that_is_not_that_of_the_command_is_refused(tmp_path):
-    with pytest.raises(OutputError, match=r"is another folder on \S+; all machines have to share --out"):
+    with pytest.raises(OutputError, match=r"is another folder on \S+; all machines have to share `out`"):
         join_folder(str(tmp_path))
 
 

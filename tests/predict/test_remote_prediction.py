@@ -199,5 +199,5 @@ def test_training_starts_from_a_model_behind_a_url(remote_bundle, monkeypatch):
 
 
 def test_an_export_of_a_model_behind_a_url_needs_a_folder(remote_bundle):
-    with pytest.raises(ConfigError, match=r"a URL needs --out DIR"):
+    with pytest.raises(ConfigError, match=r"a URL needs `out=DIR`"):
         ps.export_model(remote_bundle, format="onnx")

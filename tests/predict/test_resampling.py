@@ -125,7 +125,7 @@ def test_another_resolution_is_warned_of_once_with_the_option(tmp_path: Path, ca
     path = write_image(tmp_path / "a.tif", smooth(60, 60), photometric="RGB")
     (message,) = messages(Trained(), path, caplog)
     assert "a.tif: has pixels of 0.5 m, where the model was trained on 1 m;" in message
-    assert "predict with --resample 1 (" in message
+    assert "predict with `resample=1` (" in message
     model = Trained()
     for metres in (0.46, 0.54, None):  # within a tenth; and of a model that does not know
         model.resolution_m = metres
@@ -149,7 +149,7 @@ def test_scenes_are_warned_of_too_and_not_once_they_are_resampled(
         own = predictor()
         own.resolution_m = 1.0
         predict_files(own, [path], tmp_path / "out", scenes=SceneOptions(resample=metres))
-        assert sum("--resample 1 (" in record.getMessage() for record in caplog.records) == count
+        assert sum("`resample=1` (" in record.getMessage() for record in caplog.records) == count
 
 
 def test_the_option_does_again_what_was_done_without_it(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_an_image_without_a_place_is_predicted_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metres", [0.0, -1.0, float("nan")])
 def test_impossible_resolutions_are_refused(tmp_path: Path, metres: float) -> None:
     path = write_image(tmp_path / "a.tif", smooth(60, 90), photometric="RGB")
-    with pytest.raises(ConfigError, match=r"--resample .*: metres per pixel are more than 0, such as"):
+    with pytest.raises(ConfigError, match=r"`resample=.*`: metres per pixel are more than 0, such as"):
         predicted(path, tmp_path / "out", metres)
 
 

@@ -277,7 +277,7 @@ def test_merging_several_models_needs_a_choice(images, tmp_path):
     predict(images / "a.png", out, Numbered("2"))
     with pytest.raises(ConfigError, match=r"several models: 11111111 \(2 images\), 22222222 \(1 images\)") as caught:
         merge_predictions(out)
-    assert "--model 11111111" in str(caught.value)
+    assert "`model='11111111'`" in str(caught.value)
     assert merge_predictions(out, model="11111111").images == 2
     with pytest.raises(ConfigError, match="no such model"):
         merge_predictions(out, model="3")

@@ -82,7 +82,7 @@ def test_threads_share_a_few_handles(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_options_of_windows_need_images_that_are_read_in_windows(tmp_path: Path) -> None:
     Image.fromarray(smooth(20, 30)).save(tmp_path / "a.png")
-    with pytest.raises(ConfigError, match=r"^--skip-empty: is for slides, Zarr, VRT and TIFF files only; leave"):
+    with pytest.raises(ConfigError, match=r"^`skip_empty`: is for slides, Zarr, VRT and TIFF files only; leave"):
         predict(tmp_path / "a.png", tmp_path / "out", scenes=SceneOptions(skip_empty=True))
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from made_scenes import mask_of, predictor, smooth
-from pyramidseg.cli.main import build_parser
+from pyramidseg.cli.flags import in_options
+from pyramidseg.cli.main import build_parser, option_names
 from pyramidseg.images.open_scene import open_scene
 from pyramidseg.images.scene import SceneOptions
 from pyramidseg.images.slides import SlideScene
@@ -53,7 +54,8 @@ def test_a_level_has_to_be_chosen_and_the_proposal_leads_to_it(
     slide: Path, values: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     (failed,) = predict_files(predictor(), [slide], tmp_path / "out").failed
-    proposed = re.findall(r"(--level \d+) \((\d+) x (\d+) pixels", failed["error"])
+    message = in_options(failed["error"], option_names("predict"))
+    proposed = re.findall(r"(--level \d+) \((\d+) x (\d+) pixels", message)
     assert [(int(width), int(height)) for _, width, height in proposed] == [(768, 512), (384, 256), (192, 128)]
     for number, (option, _, _) in enumerate(proposed):
         line = ["predict", "model", str(slide), "--out", "o", *shlex.split(option)]
@@ -77,7 +79,7 @@ def test_levels_are_found_by_their_resolution(slide: Path, tmp_path: Path, monke
         assert scene.header.height == height
         scene.close()
     (failed,) = predict_files(predictor(), [slide], tmp_path / "out", scenes=SceneOptions(mpp=0.8)).failed
-    assert "--level 1 (384 x 256 pixels, --mpp 0.5); --level 2 (192 x 128 pixels, --mpp 1)" in failed["error"]
+    assert "`level=1` (384 x 256 pixels, `mpp=0.5`); `level=2` (192 x 128 pixels, `mpp=1`)" in failed["error"]
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -136,4 +138,4 @@ def test_files_that_are_not_slides_are_one_line(tmp_path: Path) -> None:
     assert "is not a slide that OpenSlide reads" in failed["error"]
     assert "cannot be read as an image" in other["error"] and "\n" not in other["error"]
     (failed,) = predict_files(predictor(), [tmp_path / "c.vrt"], tmp_path / "out", scenes=SceneOptions(level=1)).failed
-    assert failed["error"].endswith("has no levels; leave out --level and --mpp")
+    assert failed["error"].endswith("has no levels; leave out `level` and `mpp`")

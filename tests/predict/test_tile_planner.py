@@ -144,7 +144,7 @@ def test_on_a_gpu_its_own_memory_counts(backend):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile_px": "large"}, "tile_px=large: must be auto, whole, or a number"),
+        ({"tile_px": "large"}, "`tile_px=large`: must be auto, whole, or a number"),
         ({"tile_px": 500}, "tile_px=500"),
         ({"overlap_px": 50}, "overlap_px=50"),
         ({"tile_px": 128, "overlap_px": 96}, "at most half"),

@@ -172,11 +172,11 @@ def test_weights_fall_linearly_over_the_overlap_and_never_to_zero():
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        ((100, 32), r"tile_px=100: must be a multiple of 32 .*try 96 or 128"),
-        ((32, 0), r"tile_px=32: .*at least 64"),
+        ((100, 32), r"`tile_px=100`: must be a multiple of 32 .*try 96 or 128"),
+        ((32, 0), r"`tile_px=32`: .*at least 64"),
         ((128, 33), r"overlap_px=33"),
         ((128, -32), r"overlap_px=-32"),
-        ((128, 96), r"overlap_px=96 with tile_px=128: the overlap may be at most half"),
+        ((128, 96), r"`overlap_px=96` with `tile_px=128`: the overlap may be at most half"),
     ],
 )
 def test_sides_off_the_grid_are_rejected(sides, message):

@@ -27,7 +27,7 @@ def test_a_folder_of_frames_is_a_video(predictor, tmp_path):
         (tmp_path / "frames/a").mkdir(parents=True, exist_ok=True)
         Image.fromarray(bar(number)).save(tmp_path / f"frames/a/{number}.png")
     (tmp_path / "frames/a/3.png").write_bytes(b"no image")
-    with pytest.raises(ConfigError, match=r"frames/a: a folder of frames has no frame rate; give it, such as --fps 25"):
+    with pytest.raises(ConfigError, match=r"frames/a: a folder of frames has no frame rate; give it, such as `fps=25`"):
         predict_files(predictor, [tmp_path / "frames"], tmp_path / "out", save=("video",))
     summary = predict_files(
         predictor, [tmp_path / "frames"], tmp_path / "out", save=("video",), video=VideoOptions(fps=Fraction("29.97"))
@@ -58,10 +58,10 @@ def test_images_and_videos_are_kept_apart(predictor, tmp_path):
     with pytest.raises(DataError, match=r"in: has both videos and images; give the videos, or a folder of frames"):
         predict_files(predictor, [tmp_path / "in"], out, save=("shares",))
     for options, what in (
-        ({"every": 2}, "every=2: must be at least 1, and is for videos only"),
-        ({"smooth": 1}, "smooth=1: must be at least 0 and below 1, and"),
-        ({"fps": Fraction(25)}, "fps=25: must be above 0, and is for folders of frames only"),
-        ({"seconds": 3}, "seconds=3: must be above 0, and is for live streams only"),
+        ({"every": 2}, "`every=2`: must be at least 1, and is for videos only"),
+        ({"smooth": 1}, "`smooth=1`: must be at least 0 and below 1, and"),
+        ({"fps": Fraction(25)}, "`fps=25`: must be above 0, and is for folders of frames only"),
+        ({"seconds": 3}, "`seconds=3`: must be above 0, and is for live streams only"),
     ):
         with pytest.raises(ConfigError, match=what):
             predict_files(predictor, [photo], out, video=VideoOptions(**options))

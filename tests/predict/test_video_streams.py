@@ -152,7 +152,7 @@ def test_a_stream_over_udp_is_left_after_some_seconds(tmp_path):
     with sender(f"udp://127.0.0.1:{port}?pkt_size=1316"):
         entry, _ = record(f"udp://127.0.0.1:{port}", tmp_path / "out", seconds=3.0)
         with pytest.raises(
-            OutputError, match="an earlier recording of this stream; choose another --out, or --overwrite"
+            OutputError, match="an earlier recording of this stream; choose another `out`, or `overwrite`"
         ):
             record(f"udp://127.0.0.1:{port}", tmp_path / "out", seconds=3.0)
     assert entry["outputs"]["mask"] == f"127.0.0.1_{port}_mask.mp4" and entry["video"]["frames"] > 1

@@ -104,7 +104,7 @@ def test_levels_of_a_multiscale_image(tmp_path: Path, expected: np.ndarray) -> N
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}, {"path": "1"}]}]}
     (failed,) = predict(tmp_path / "a.zarr", tmp_path / "out").failed
     assert failed["error"] == (
-        f"{tmp_path}/a.zarr: has several arrays; choose one: --level 0 (3 x 300 x 210); --level 1 (3 x 150 x 105)"
+        f"{tmp_path}/a.zarr: has several arrays; choose one: `level=0` (3 x 300 x 210); `level=1` (3 x 150 x 105)"
     )
     assert not predict(tmp_path / "a.zarr", tmp_path / "out", level=0).failed
     assert np.array_equal(mask_of(tmp_path / "out"), expected)
@@ -129,7 +129,7 @@ def test_axes_are_asked_for_and_not_guessed(shape: tuple[int, ...], tmp_path: Pa
     (failed,) = predict(path, tmp_path / "out").failed
     assert failed["error"] == (
         f"{path}: has the shape {shape} and axes without names; say which are rows (y), columns (x) and channels (c), "
-        "such as --axes yxc or --axes cyx; any other must have 1 element"
+        "such as `axes='yxc'` or `axes='cyx'`; any other must have 1 element"
     )
     if len(shape) == 4:
         write(tmp_path / "b.zarr", np.zeros(shape, np.uint8), "tcyx")
@@ -163,9 +163,9 @@ def test_tiff_to_zarr_and_what_it_cannot_be(tmp_path: Path, expected: np.ndarray
     assert not predict(path, tmp_path / "out", format="zarr").failed
     assert np.array_equal(labels_of(tmp_path / "out"), expected)
     (failed,) = predict(path, tmp_path / "out", ("geotiff",), format="zarr").failed
-    assert failed["error"].endswith("which writes mask, polygons only; leave geotiff out of --save")
+    assert failed["error"].endswith("which writes mask, polygons only; leave geotiff out of `save`")
     Image.fromarray(PIXELS[:20]).save(tmp_path / "b.png")
-    with pytest.raises(ConfigError, match="--scene-format: is for slides, Zarr, VRT and TIFF files only"):
+    with pytest.raises(ConfigError, match="`format`: is for slides, Zarr, VRT and TIFF files only"):
         predict(tmp_path / "b.png", tmp_path / "out", format="zarr")
 
 

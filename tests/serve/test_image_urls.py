@@ -139,7 +139,7 @@ def test_a_request_with_a_url_has_the_answer_of_one_with_the_image(network):
             assert answer.status_code == status and words in answer.json()["error"], answer.text
     with serving() as client:
         answer = client.post("/segment", json={"url": "http://site.example/open/a.png"})
-        assert answer.status_code == 400 and "--allow-url PREFIX" in answer.json()["error"]
+        assert answer.status_code == 400 and "(pyramidseg serve --allow-url)" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_download_that_ends_early_is_the_other_servers_fault(network):
 
 @pytest.mark.parametrize("prefix", ["site.example", "ftp://site.example", "http://", "http://a/?b", "http://u@a/"])
 def test_prefixes_that_cannot_be_used(prefix):
-    with pytest.raises(ConfigError, match=r"--allow-url .*: has to be like https://host"):
+    with pytest.raises(ConfigError, match=r"`allow_url=.*`: has to be like https://host"):
         urls(prefix)
 
 

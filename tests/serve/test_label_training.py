@@ -74,7 +74,7 @@ def test_another_bundle_takes_the_place_of_one_that_was_trained(bundle, tmp_path
     state = LabelTraining(tmp_path, after=1, model=other).state
     assert (state.bundle, state.round, state.running, state.projects) == (other, 4, False, (7,))
     (tmp_path / "state.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"state\.json: cannot be read.*choose another --train-in"):
+    with pytest.raises(ConfigError, match=r"state\.json: cannot be read.*choose another `train_in`"):
         LabelTraining(tmp_path, after=1, model=bundle)
 
 

@@ -27,7 +27,7 @@ def test_as_many_epochs_as_fit(monkeypatch: pytest.MonkeyPatch, minutes: float, 
 
 def test_less_than_one_epoch_is_an_error_that_says_what_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ConfigError, match=r"--minutes 1: an epoch of resnet18 takes 1\.5 minutes here; choose a larger"
+        ConfigError, match=r"`minutes=1`: an epoch of resnet18 takes 1\.5 minutes here; choose a larger"
     ):
         affordable(monkeypatch, minutes=1, seconds=90)
 
@@ -36,6 +36,6 @@ def test_the_encoder_is_left_to_the_weights_and_the_command_is_named(monkeypatch
     prepared: list[Config] = []
     monkeypatch.setattr(budget, "prepare_segmentation", lambda config, dataset: prepared.append(config))
     monkeypatch.setattr(budget, "time_steps", lambda task, progress: (90, task))
-    with pytest.raises(ConfigError, match=r"^curve: --minutes 1: an epoch of the network takes 1\.5 minutes"):
+    with pytest.raises(ConfigError, match=r"^curve: `minutes=1`: an epoch of the network takes 1\.5 minutes"):
         affordable_epochs({"model.weights": "last.safetensors"}, 1, "data", command="curve")
     assert prepared[0].model.model_fields_set == {"weights"}

@@ -65,7 +65,7 @@ def test_every_layer_is_measured_as_written(bundle: Path, candidates, tmp_path: 
     exported = candidates[-1].file
     find_candidates(bundle, ["torch", "onnxruntime"], CPU, tmp_path, as_written=True)
     assert [how["as_written"] for how in opened] == [*(True for _ in PRECISIONS), True, False]
-    with pytest.raises(ConfigError, match=r"--as-written: .* computes what it was exported with"):
+    with pytest.raises(ConfigError, match=r"`as_written`: .* computes what it was exported with"):
         measuring.benchmark_model(candidates[-1].file, **how)
 
 

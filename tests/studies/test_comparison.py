@@ -166,7 +166,7 @@ def test_a_run_that_cannot_go_on_is_explained_without_flags_of_training(
     assert main(words) == 2
     error = capsys.readouterr().err
     assert f"checkpoints are damaged; delete {run}, and the same command trains it again" in error
-    assert "--overwrite" not in error
+    assert "overwrite" not in error
     shutil.rmtree(error.partition("; delete ")[2].partition(",")[0])
     assert main(words) == 0
     assert content(tmp_path / "out")["encoders"][1]["mious"] == content(compared)["encoders"][1]["mious"]

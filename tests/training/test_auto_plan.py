@@ -309,7 +309,7 @@ def test_a_budget_of_minutes_gives_the_epochs_that_fit(scenes: Path) -> None:
     assert plan(scenes, minutes=600).config.train.epochs == 1000
     assert plan(scenes, minutes=0.8).config.optim.warmup_epochs == 0.75
     assert plan(scenes, minutes=1).config.optim.warmup_epochs == 1
-    advice = re.search(r"not even one epoch fits: give --minutes (\d+)", str(refused(scenes, minutes=0.3)))[1]
+    advice = re.search(r"not even one epoch fits: give `minutes=(\d+)`", str(refused(scenes, minutes=0.3)))[1]
     assert plan(scenes, minutes=int(advice)).config.train.epochs >= 1
 
 
@@ -323,7 +323,7 @@ def test_minutes_need_a_plan() -> None:
     assert plan_minutes(None, auto=False) is None
     assert (plan_minutes(None, auto=True), plan_minutes(5, auto=True)) == (math.inf, 5)
     for minutes, auto in ((5, False), (0, True), (-1, True), (math.nan, True)):
-        with pytest.raises(ConfigError, match="needs --auto, and a number above 0"):
+        with pytest.raises(ConfigError, match="needs `auto=True`, and a number above 0"):
             plan_minutes(minutes, auto=auto)
 
 
@@ -362,7 +362,7 @@ def test_a_defect_is_refused_as_without_a_plan(tmp_path: Path) -> None:
 
 def test_several_processes_are_told_how_to_get_a_plan(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_plan, "world_size", lambda: 2)
-    assert "give torchrun the settings that --auto --dry-run prints" in str(refused(scenes, minutes=math.inf))
+    assert "give torchrun what pyramidseg train --auto --dry-run prints" in str(refused(scenes, minutes=math.inf))
 
 
 def test_needed_memory_grows_with_the_batch_and_the_largest_validation_batch(tmp_path: Path, monkeypatch: Any) -> None:

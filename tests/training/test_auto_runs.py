@@ -27,7 +27,7 @@ def planned(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_config_yaml_holds_plain_settings_that_repeat_the_run(scenes: Path, planned: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((planned / "config.yaml").read_text())
     assert (config["train"]["batch_size"], config["data"]["crop"]) == (5, [64, 64])
-    assert "settings planned by --auto" in (planned / "report.html").read_text()
+    assert "settings planned automatically" in (planned / "report.html").read_text()
     run = ps.train(scenes, out=tmp_path / "again", config=planned / "config.yaml")
     assert_same_bits(run.folder, planned)
 

@@ -205,7 +205,7 @@ def test_other_classes_need_reset_head(trained: Run, tmp_path: Path) -> None:
     data = float_images(tmp_path / "data", broken=0)
     other = ps.Dataset(data.source, data.layout, data.classes, data.masks, data.splits)
     grey = {"weights": str(trained.best), "epochs": 1, "crop": 64, "allow_leak": True}
-    with pytest.raises(WeightsError, match="--reset-head"):
+    with pytest.raises(WeightsError, match="`reset_head=True`"):
         ps.train(other, out=tmp_path / "tuned", **grey)
 
 

@@ -117,7 +117,7 @@ def test_other_metadata_are_one_line(tmp_path, metadata):
         WeightsError, match=r"step-000000007\.safetensors: a checkpoint that this version .* cannot"
     ) as e:
         load_checkpoint(tmp_path, identity=MINE)
-    assert "\n" not in str(e.value) and len(str(e.value)) < 700 and "--overwrite" in str(e.value)
+    assert "\n" not in str(e.value) and len(str(e.value)) < 700 and "`overwrite=True` starts again" in str(e.value)
 
 
 def test_an_older_checkpoint_without_the_origin_is_read(tmp_path):

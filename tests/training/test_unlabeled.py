@@ -173,6 +173,6 @@ def test_a_run_is_not_written_among_the_unlabelled_images(others: Path, tmp_path
 @pytest.mark.parametrize("setting", ["loss.confidence=0.7", "loss.unlabeled_weight=0.0"])
 def test_settings_of_unlabelled_images_need_them(scenes: Path, others: Path, setting: str) -> None:
     given = dict(item.split("=") for item in (*TINY, setting))
-    with pytest.raises(ConfigError, match=rf"{setting} needs unlabelled images: give --unlabeled FOLDER, or remove"):
+    with pytest.raises(ConfigError, match=rf"{setting} needs unlabelled images: give `unlabeled=FOLDER`, or remove"):
         prepare_segmentation(load_config(None, given), scenes)
     prepare_segmentation(load_config(None, given | {"data.unlabeled": str(others)}), scenes)

@@ -85,7 +85,7 @@ class ExportedBackend(ModelBackend):
         if metadata.program is not None and not self.runs_programs:
             raise WeightsError(
                 f"{self.path}: was exported for other programs ({metadata.program}); use its bundle "
-                f"({metadata.source.get('file', 'unknown')}), or export it without --size, --batch-size and --output"
+                f"({metadata.source.get('file', 'unknown')}), or export it without `size`, `batch_size` and `output`"
             )
         is_int8 = "int8" in (precision, metadata.precision)
         if (self.fixed_precision or is_int8) and precision not in ("auto", metadata.precision):
@@ -94,7 +94,7 @@ class ExportedBackend(ModelBackend):
                 f"{'such' if self.fixed_precision else 'int8'} files; leave precision out, or export the bundle again"
             )
         if metadata.quantization is not None and str(device) in ("auto", "cpu"):
-            check_target(metadata.quantization.target, f"{self.path}: was exported with --target")
+            check_target(metadata.quantization.target, f"{self.path}: was exported with ")
         opened = self.open(content, str(device), precision)
         super().__init__(
             classes=metadata.classes,
@@ -190,8 +190,8 @@ def as_input(images: Tensor, dtype: str, path: Path) -> Tensor:
         return images.contiguous()
     if dtype != "float32":
         raise DataError(
-            f"{path}: takes {dtype} images, got {str(images.dtype).removeprefix('torch.')}; export with --input "
-            "float32, which takes all types, or run the bundle in torch (--backend torch)"
+            f"{path}: takes {dtype} images, got {str(images.dtype).removeprefix('torch.')}; export with "
+            "`input_dtype='float32'`, which takes all types, or run the bundle in torch (`backend='torch'`)"
         )
     return (images.float() / INTEGER_RANGES.get(images.dtype, 1.0)).contiguous()
 
@@ -199,12 +199,12 @@ def as_input(images: Tensor, dtype: str, path: Path) -> Tensor:
 def check_target(target: str, what: str) -> None:
     """`ConfigError` if it is not a key of `TARGETS`, `DeviceError` if this processor does not have its instructions."""
     if target not in TARGETS:
-        raise ConfigError(f"{what} {target}: unknown target; {nearest(target, TARGETS)}")
+        raise ConfigError(f"{what}`target={target}`: unknown target; {nearest(target, TARGETS)}")
     own, needed = torch.cpu.get_capabilities(), TARGETS[target]
     if needed and not any(own.get(name) for name in needed):
         raise DeviceError(
-            f"{what} {target}, and this processor ({own.get('cpu_name', own.get('architecture'))}) does not have "
-            f"{' or '.join(needed)}, so that sums could overflow; export with --precision int8 --target any"
+            f"{what}`target={target}`, and this processor ({own.get('cpu_name', own.get('architecture'))}) does not "
+            f"have {' or '.join(needed)}, so that sums could overflow; export with `target='any'`"
         )
 
 

@@ -81,13 +81,13 @@ def make_backend(
     given, needed = accepted_model(model), next((own for own in EXPORTED.values() if own.name == name), None)
     if precision == "int8" and (as_written or isinstance(given, Segmenter) or name.startswith("torch")):
         raise ConfigError(
-            "precision=int8: is that of exported files, which run in openvino or onnxruntime; export the bundle with "
-            "--precision int8, and leave backend=torch and --as-written out"
+            "`precision='int8'`: is that of exported files, which run in openvino or onnxruntime; export the bundle in "
+            "int8, and leave `backend='torch'` and `as_written` out"
         )
     if as_written and (needed or (isinstance(given, Path) and given.suffix.lower() in EXPORTED)):
         raise ConfigError(
-            "--as-written: an exported file computes what it was exported with; give the bundle without --backend, "
-            "or export it again with --as-written"
+            "`as_written`: an exported file computes what it was exported with; give the bundle without `backend`, "
+            "or export it again with `as_written=True`"
         )
     if isinstance(given, Segmenter) and needed:
         raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")

@@ -27,7 +27,7 @@ RunPrecision = Literal["auto", "fp32", "bf16", "int8"]
 `auto` is never bf16, nor int8 for a bundle: they change labels where two classes have nearly equal logits, and reported
 metrics are those of the model as it was trained."""
 
-REDUCE_MEMORY_HINT = "use smaller images, batches (--batch-size 1) or tiles (--tile 256)"
+REDUCE_MEMORY_HINT = "use smaller images, batches (`batch_size=1`) or tiles (`tile_px=256`)"
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"the GPU is out of memory: {advice}, or use the CPU (--device cpu)") from error
+        raise OutOfMemory(f"the GPU is out of memory: {advice}, or use the CPU (`device='cpu'`)") from error
     except Exception as error:
         if (what := exhausted(error)) is None or isinstance(error, PyramidSegError):
             raise

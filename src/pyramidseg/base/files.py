@@ -175,7 +175,7 @@ def make_folder(folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError:  # in a file system that takes no folders, such as /proc
-            raise OutputError(f"{folder}: no folder can be created there; choose another --out") from None
+            raise OutputError(f"{folder}: no folder can be created there; choose another path") from None
 
 
 @contextlib.contextmanager
@@ -203,7 +203,7 @@ def refuse_existing(folder: Path, names: Iterable[str]) -> None:
     """
     existing = next((name for name in names if (folder / name).exists()), None)
     if existing is not None:
-        raise OutputError(f"{folder}: already holds {existing}, which is not overwritten; choose another --out")
+        raise OutputError(f"{folder}: already holds {existing}, which is not overwritten; choose another `out`")
 
 
 @contextlib.contextmanager
@@ -233,16 +233,16 @@ _HOLD = "held"
 """A file that is locked as long as the temporary folder around it is in use."""
 
 _REASONS = {
-    errno.ENOSPC: "the disk is full; free some space, or choose another --out",
-    errno.EDQUOT: "the disk quota is used up; free some space, or choose another --out",
-    errno.EROFS: "the file system is read-only; choose another --out",
-    errno.EACCES: "permission denied; choose another --out",
-    errno.EPERM: "permission denied; choose another --out",
-    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --out",
-    errno.EEXIST: "a file exists where a folder is needed; choose another --out",
-    errno.EISDIR: "a folder with that name exists; choose another --out",
+    errno.ENOSPC: "the disk is full; free some space, or choose another path",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose another path",
+    errno.EROFS: "the file system is read-only; choose another path",
+    errno.EACCES: "permission denied; choose another path",
+    errno.EPERM: "permission denied; choose another path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
+    errno.EEXIST: "a file exists where a folder is needed; choose another path",
+    errno.EISDIR: "a folder with that name exists; choose another path",
     errno.ENAMETOOLONG: "the path is too long; choose a shorter one",
-    errno.EFBIG: "the file would be larger than is allowed here; choose another --out",
+    errno.EFBIG: "the file would be larger than is allowed here; choose another path",
 }
 
 

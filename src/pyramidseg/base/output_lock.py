@@ -43,7 +43,7 @@ def locked(out: Path, *, shard: str = "", file: str = "") -> Iterator[None]:
     """
     refuse_before_main()
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file, but a folder is needed; choose another --out")
+        raise OutputError(f"{out}: is a file, but a folder is needed; choose another `out`")
     own = out / (f"{SHARD}{shard}{LOCK}" if shard else f".{file}{LOCK}" if file else LOCK)
     with contextlib.ExitStack() as stack:
         lock = _acquire(own, stack)
@@ -111,7 +111,7 @@ def _acquire(path: Path, stack: contextlib.ExitStack) -> FileLock:
             stack.enter_context(lock)
     except Timeout:
         raise OutputError(
-            f"{path.parent}: is in use by another pyramidseg process; wait until it has ended, or choose another --out"
+            f"{path.parent}: is in use by another pyramidseg process; wait until it has ended, or choose another `out`"
         ) from None
     except FileNotFoundError:  # a process that wrote nothing has just removed the folder
         return _acquire(path, stack)

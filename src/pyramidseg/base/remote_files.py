@@ -181,7 +181,7 @@ def commit_to_hub(url: str, bundle: Path, card: str, *, mark: str, private: bool
         if mark and "README.md" in names:
             old = Path(api.hf_hub_download(repository, "README.md", revision=found.sha))
             if mark not in old.read_text(encoding="utf-8", errors="replace"):
-                raise OutputError(f"{url}: has a README.md that pyramidseg has not written; --overwrite replaces it")
+                raise OutputError(f"{url}: has a README.md of others; `overwrite=True` replaces it")
         files = [CommitOperationAdd(HUB_BUNDLE, str(bundle)), CommitOperationAdd("README.md", card.encode())]
         message = f"Publish {bundle.name} with pyramidseg"
         return api.create_commit(repository, files, commit_message=message, parent_commit=found.sha).oid

@@ -25,9 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     conversion = convert_dataset(
         arguments.dataset,
-        **values_of(arguments, "to", "out", "images", "label_config"),
+        **values_of(arguments, "to", "out", "images", "label_config", "simplify_px"),
         data=reading_config(arguments.settings),
-        simplify_px=arguments.simplify,
     )
     for split, count in conversion.images.items():
         show(f"{split}: {count} images")

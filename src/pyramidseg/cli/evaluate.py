@@ -29,9 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.dataset,
         data=reading_config(arguments.settings),
         out=Path(arguments.out) if arguments.out else None,
-        tile_px=arguments.tile,
-        overlap_px=arguments.overlap,
         **values_of(arguments, "split", "backend", "device", "precision", "as_written", "batch_size", "tta"),
+        **values_of(arguments, "tile_px", "overlap_px"),
     )
     show(format_scores(scores))
     if arguments.out:

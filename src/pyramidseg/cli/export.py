@@ -14,7 +14,7 @@ FORMATS = ("onnx", "openvino", "torch", "executorch", "litert", "coreml", "or we
 
 PROGRAMS = {
     "cvat-nuclio": {"model", "out"},
-    "deepness": {"model", "out", "settings", "check", "split", "as_written", "opset", "size", "resolution"},
+    "deepness": {"model", "out", "settings", "check", "split", "as_written", "opset", "size", "resolution_cm"},
 }
 """Options that have an effect, by the value of --for."""
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "folder for the file and its parity report (default: the bundle's folder); web: or NAME.html"
     add("--out", metavar="DIR", help=text)
     text = "dtype of images: uint8, uint16, float32, or auto: that of --check, else uint8 (float32 after normalisation "
-    add("--input", default="auto", help=f"{text}with a dataset's statistics, and for phones)")
+    add("--input", dest="input_dtype", default="auto", help=f"{text}with a dataset's statistics, and for phones)")
     text = "labelled images to compare predictions on (default: synthetic scenes, or those of --calibrate)"
     add("--check", metavar="DATASET", help=text)
     add("--calibrate", metavar="DATASET", help="for int8: images to measure ranges on (no default)")
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--opset", type=int, help="of ONNX's operations: 18 to 23, with --size from 14 (default: 20)")
     add("--size", type=image_size, metavar="HxW", help="the only size of its images (default: any)")
     add("--batch-size", type=int, default=1, metavar="N", help="number of images, with --size")
-    add("--resolution", type=float, metavar="CM", help="for deepness: cm per pixel (default: bundle's)")
+    add("--resolution", dest="resolution_cm", type=float, metavar="CM_PER_PX", help="for deepness (default: bundle's)")
     add("--output", default="logits", help="what the file gives: logits, labels or probabilities")
     parser.set_defaults(default=parser.get_default)
 
@@ -67,11 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         height, width = arguments.size or (TILE_PX, TILE_PX)
         if height != width:
             raise ConfigError(f"--size {height}x{width}: Deepness cuts square windows; give --size {height}x{height}")
-        export = export_for_deepness(arguments.model, tile_px=height, resolution_cm=arguments.resolution, **common)
+        export = export_for_deepness(arguments.model, tile_px=height, resolution_cm=arguments.resolution_cm, **common)
     else:
         common |= values_of(arguments, "format", "precision", "device", "size", "batch_size", "output", "target")
-        common |= values_of(arguments, "calibrate", "calibration_images", "tolerance")
-        export = export_model(arguments.model, input_dtype=arguments.input, **common)
+        common |= values_of(arguments, "calibrate", "calibration_images", "tolerance", "input_dtype")
+        export = export_model(arguments.model, **common)
     if export.parity is not None:
         show(f"{export.parity.runtime} compared with the bundle in torch fp32:")
         show(export.parity.table())
@@ -96,8 +96,8 @@ def _write_nuclio_folder(arguments: argparse.Namespace) -> int:
 
 def _refuse_unused(arguments: argparse.Namespace) -> None:
     """Refuse options that have no effect."""
-    unused = vars(arguments).keys() - PROGRAMS[arguments.program] - GENERAL if arguments.program else {"resolution"}
+    unused = vars(arguments).keys() - PROGRAMS[arguments.program] - GENERAL if arguments.program else {"resolution_cm"}
     for name in sorted(unused):
         if getattr(arguments, name) != arguments.default(name):
             where = "without --for deepness" if arguments.program is None else f"with --for {arguments.program}"
-            raise ConfigError(f"--{name.replace('_', '-')}: has no effect {where}; leave it out")
+            raise ConfigError(f"`{name}`: has no effect {where}; leave it out")

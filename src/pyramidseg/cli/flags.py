@@ -2,7 +2,10 @@
 
 import argparse
 import re
+import shlex
+from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from pyramidseg.base.errors import ConfigError, nearest
@@ -52,6 +55,22 @@ class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if is_off or "default" in (action.help or "") else super()._get_help_string(action)
 
 
+def in_options(message: str, flags: Mapping[str, str]) -> str:
+    """A message with the option, in `flags`, of each Python argument in backticks: `batch_size=1` as --batch-size 1."""
+
+    def option(found: re.Match[str]) -> str:
+        name, _, value = found[1].partition("=")
+        if name not in flags:
+            return found[0]
+        with suppress(SyntaxError, ValueError):  # no value, or text without quotation marks
+            given = literal_eval(value)
+            words = map(str, given if isinstance(given, tuple) else [given])
+            value = "" if given is True else shlex.quote("x".join(words))
+        return f"{flags[name]} {value}".rstrip()
+
+    return re.sub("`([^`]+)`", option, message)
+
+
 # Values: the `type` of options, so that a wrong one is refused before anything is loaded.
 
 
@@ -61,7 +80,7 @@ def add_simplification(parser: argparse.ArgumentParser) -> None:
         "leave out corners of outlines that are at most PX pixels from the new one; neighbours keep their common "
         "border, and the number of pixels that change is printed (default: 0, exact)"
     )
-    parser.add_argument("--simplify", type=float, default=0, metavar="PX", help=text)
+    parser.add_argument("--simplify", dest="simplify_px", type=float, default=0, metavar="PX", help=text)
 
 
 def add_label_config(parser: argparse.ArgumentParser) -> None:
@@ -211,13 +230,14 @@ def add_prediction_options(parser: argparse.ArgumentParser, *, batch_size: bool 
     add_as_written(parser)
     add("--tta", action="store_true", help="test-time augmentation: average over flips and scales")
     text = "tile side for large images: pixels, auto or whole"
-    add("--tile", type=tile_side, default="auto", metavar="PX", help=text)
-    add("--overlap", type=int, metavar="PX", help="overlap of tiles in pixels (default: by tile side)")
+    add("--tile", dest="tile_px", type=tile_side, default="auto", metavar="PX", help=text)
+    text = "overlap of tiles in pixels (default: by tile side)"
+    add("--overlap", dest="overlap_px", type=int, metavar="PX", help=text)
 
 
 def predictor_of(model: str, arguments: argparse.Namespace) -> "Predictor":
     """The predictor of a model with the options of `add_prediction_options`."""
     from pyramidseg.predict.predictor import Predictor
 
-    how = values_of(arguments, "backend", "device", "precision", "as_written", "tta")
-    return Predictor(model, tile_px=arguments.tile, overlap_px=arguments.overlap, **how)
+    how = ("backend", "device", "precision", "as_written", "tta", "tile_px", "overlap_px")
+    return Predictor(model, **values_of(arguments, *how))

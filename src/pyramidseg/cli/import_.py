@@ -1,6 +1,7 @@
 """import: convert a checkpoint of another library to a bundle."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from pyramidseg.base.errors import ConfigError, OutputError
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise OutputError(f"--out {out}: exists already; choose another file, or replace it with --overwrite")
         imported = import_checkpoint(arguments.checkpoint, library=arguments.library, options=options)
         for note in imported.notes:
-            show(note)
+            logging.getLogger(__name__).info(note)
         imported.model.save(out, **imported.facts)
     show(f"imported: {out}")
     return 0

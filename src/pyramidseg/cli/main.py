@@ -19,7 +19,7 @@ from pyramidseg.base.files import explain_write_failure
 from pyramidseg.base.machine import keep_freed_memory
 from pyramidseg.base.text import show
 from pyramidseg.base.version import __version__
-from pyramidseg.cli.flags import Parser
+from pyramidseg.cli.flags import Parser, in_options
 
 _MODULES = {"ray-train": "train_on_ray", "import": "import_", "config": "show_config"}
 """Modules that are not named as their command."""
@@ -78,6 +78,8 @@ def _run_command(arguments: Sequence[str]) -> int:
 
             level = logging.DEBUG if parsed.verbose else logging.WARNING if parsed.quiet else logging.INFO
             configure_logging(level, progress=not parsed.quiet, serving=parsed.command == "serve")
+            for handler in logging.getLogger("pyramidseg").handlers:
+                handler.setFormatter(_Formatter(parsed.command))
             if parsed.command not in WITHOUT_TORCH:
                 from pyramidseg.predict.pipeline import use_available_processors
 
@@ -88,14 +90,15 @@ def _run_command(arguments: Sequence[str]) -> int:
                 if stream is not None:  # closed by the parent process
                     stream.flush()
     except PyramidSegError as error:
-        return _report(str(error).removesuffix(error.suggestion), error.exit_status, suggestion=error.suggestion)
+        text = str(error).removesuffix(error.suggestion)
+        return _report(text, error.exit_status, arguments, suggestion=error.suggestion)
     except KeyboardInterrupt as error:
-        return _report(str(error) or "interrupted", INTERRUPTED)
+        return _report(str(error) or "interrupted", INTERRUPTED, arguments)
     except Exception as error:
         line = explain_write_failure(error) or explain_exhaustion(error)
         if line is None:
             raise
-        return _report(line, PyramidSegError.exit_status)
+        return _report(line, PyramidSegError.exit_status, arguments)
     return status
 
 
@@ -159,8 +162,27 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     return parser, commands
 
 
-def _report(message: str, status: int, *, suggestion: str = "") -> int:
-    line = " ".join(message.split())
+def option_names(command: str = "") -> dict[str, str]:
+    """The option that sets an argument of the Python functions, by its name: of this command, or else of another."""
+    commands = build_parser()[1]
+    parsers = (*commands.values(), *filter(None, [commands.get(command)]))
+    actions = (action for parser in parsers for action in parser._actions if action.option_strings)
+    return {action.dest.rpartition(".")[2]: action.option_strings[-1] for action in actions}
+
+
+class _Formatter(logging.Formatter):
+    """Writes log messages `in_options` of a command."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__()
+        self._flags = option_names(command)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return in_options(super().format(record), self._flags)
+
+
+def _report(message: str, status: int, arguments: Sequence[str], *, suggestion: str = "") -> int:
+    line = in_options(" ".join(message.split()), option_names(*arguments[:1]))
     line = f"error: {line}" if status != INTERRUPTED else line
     show(f"{line}\n{suggestion}" if suggestion else line, file=sys.stderr)
     return status

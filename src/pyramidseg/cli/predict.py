@@ -28,6 +28,7 @@ OUTPUTS = ("mask", "overlay", "color", "confidence", "probabilities", "geotiff",
 VIDEO_OUTPUTS = ("mask", "video", "frames", "shares", "plot")
 SCENE_OPTIONS = ("level", "mpp", "scanned_area", "skip_empty", "resample", "axes", "format")
 RAY_OPTIONS = ("ray_address", "workers", "gpus_per_worker", "ray_timeout")
+POLYGON_OPTIONS = ("simplify_px", "min_area_px", "block_rows")
 POLYGON_FORMATS = ("geojson", "geopackage", "flatgeobuf", "geoparquet")
 
 
@@ -53,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_simplification(parser)
     add_label_config(parser)
     text = "merge regions of fewer than PX pixels into the neighbour of the highest confidence (default: 0, none)"
-    add("--min-area", type=float, default=0, metavar="PX", help=f"for --save polygons: {text}")
+    add("--min-area", dest="min_area_px", type=float, default=0, metavar="PX", help=f"for --save polygons: {text}")
     text = "for --save polygons: cut them every ROWS rows of the image, to bound the memory (default: 0, never)"
-    add("--polygon-block", type=int, default=0, metavar="ROWS", help=text)
+    add("--polygon-block", dest="block_rows", type=int, default=0, metavar="ROWS", help=text)
     add_prediction_options(parser)
     text = "only part I of N parts, chosen by name: for several processes and one DIR (default: all)"
     add("--shard", metavar="I/N", help=text)
@@ -111,7 +112,7 @@ def _engine(arguments: argparse.Namespace) -> "RayEngine | None":
 
         return RayEngine(**options)
     if options:
-        raise ConfigError(f"--{next(iter(options)).replace('_', '-')}: is an option of --engine ray; add that as well")
+        raise ConfigError(f"`{next(iter(options))}`: is an option of --engine ray; add that as well")
     return None
 
 
@@ -132,10 +133,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.sources,
         arguments.out,
         **values_of(arguments, "save", "batch_size", "shard", "overwrite", "label_config"),
-        polygons=PolygonOptions(
-            arguments.polygon_format, arguments.simplify, arguments.min_area, arguments.polygon_block
-        ),
-        video=VideoOptions(arguments.every, arguments.smooth, arguments.fps, arguments.seconds),
+        polygons=PolygonOptions(arguments.polygon_format, **values_of(arguments, *POLYGON_OPTIONS)),
+        video=VideoOptions(**values_of(arguments, *VideoOptions._fields)),
         scenes=SceneOptions(**values_of(arguments, *SCENE_OPTIONS)),
         engine=engine,
     )

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--workers {arguments.workers}: has to be 0 or more")
     for limit in fields(Limits):
         if not (0 if limit.name == "max_wait_ms" else 1e-9) <= (value := getattr(arguments, limit.name)) < 1e15:
-            raise ConfigError(f"--{limit.name.replace('_', '-')} {value:g}: has to be above 0 and below 1e15")
+            raise ConfigError(f"`{limit.name}={value:g}`: has to be above 0 and below 1e15")
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         import_extra(module, extra="serve", purpose="pyramidseg serve")
 

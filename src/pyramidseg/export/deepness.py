@@ -42,7 +42,7 @@ def export_for_deepness(
             "only run models of 8-bit images"
         )
     if resolution_cm is not None and not 0 < resolution_cm < float("inf"):
-        raise ConfigError(f"--resolution {resolution_cm:g}: must be above 0 centimetres per pixel")
+        raise ConfigError(f"`resolution_cm={resolution_cm:g}`: must be above 0 centimetres per pixel")
     if resolution_cm is None and (metres := ground_resolution_of(read_metadata(bundle.path, kind=KIND))) is not None:
         resolution_cm = 100 * metres
     overlap_px = default_overlap(tile_px, receptive_field_px(bundle.config))

@@ -244,9 +244,9 @@ def _bundle_file(model: str | Path, out: str | Path | None, backend: type[Export
         ConfigError: it is an export, or there is no folder to write to.
     """
     if out is None and is_url(model):
-        raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs --out DIR")
+        raise ConfigError(f"{model}: an export is written next to its bundle, so a URL needs `out=DIR`")
     if out is not None and str(out).endswith(backend.suffix) and not Path(out).is_dir():
-        raise ConfigError(f"--out {out}: give a folder, such as {Path(out).parent}; the bundle names the file in it")
+        raise ConfigError(f"`out={out}`: give a folder, such as {Path(out).parent}; the bundle names the file in it")
     path = model_file(model)
     if path.suffix in EXPORTED and path.is_file():
         raise ConfigError(f"{path}: is already an export; pass the bundle (.safetensors) that it was made from")
@@ -284,8 +284,8 @@ def _samples(
     samples = labelled_samples(segmenter, labelled, split, data)
     if input_dtype not in ("auto", "float32", samples.dtype):
         raise ConfigError(
-            f"--input {input_dtype}: the images of --check {labelled} need {samples.dtype}, or float32, which takes "
-            "all types; choose one of these, or leave --input out"
+            f"`input_dtype={input_dtype}`: the images of `check={labelled}` need {samples.dtype}, or float32, which "
+            "takes all types; choose one of these, or leave `input_dtype` out"
         )
     return samples, samples.dtype if input_dtype == "auto" else input_dtype
 
@@ -314,20 +314,20 @@ def _refuse_foreign_files(target: Path, backend: type[ExportedBackend]) -> None:
         with suppress(WeightsError):
             ours = ours or backend.read(target)[1].get("format") == EXPORT
         if not ours:
-            raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another --out, or remove it")
+            raise OutputError(f"{file}: exists and was not exported by pyramidseg; choose another `out`, or remove it")
     if report.exists() and not is_ours(report):
-        raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another --out")
+        raise OutputError(f"{report}: exists and was not written by pyramidseg; choose another `out`")
 
 
 def _refuse_unused_options(split: str, data: DataConfig) -> None:
     """Refuse options on how a dataset is read if there is none."""
     given = [f"data.{name}={value}" for name, value in data if value != getattr(DEFAULT_DATA, name)]
     if split != DEFAULT_SPLIT:
-        given.append(f"--split {split}")
+        given.append(f"`split={split}`")
     if given:
         raise ConfigError(
-            f"{given[0]}: has no effect without --check, as the file is compared on synthetic scenes; leave it out, or "
-            "pass labelled images with --check"
+            f"{given[0]}: has no effect without `check`, as the file is compared on synthetic scenes; leave it out, or "
+            "pass labelled images with `check`"
         )
 
 
@@ -338,7 +338,7 @@ def _refuse_emulated_bf16(backend: type[ExportedBackend], precision: str, device
     """
     if precision == "bf16" and (computed := backend.computed_precision(precision, device)) != "bf16":
         raise ConfigError(
-            f"--format {backend.format} --precision bf16: {backend.name} computes in {computed} on this {device}, so "
+            f"`format={backend.format}` `precision=bf16`: {backend.name} computes in {computed} on this {device}, so "
             "bf16 cannot be checked here; export on a machine with bf16, or export in fp32, which has the same weights "
-            "and runs in bf16 there (predict --precision bf16)"
+            "and runs in bf16 there (predict with `precision='bf16'`)"
         )

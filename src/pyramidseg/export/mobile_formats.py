@@ -42,7 +42,7 @@ class MobileFile(ProgramFile):
                 return bytes(cls._convert(program, program.example_inputs[0][0], precision, output))
         except Exception as error:  # each converter raises types of its own
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ConfigError(f"--format {cls.format}: cannot be converted: {reason}; try --format onnx") from error
+            raise ConfigError(f"`format={cls.format}`: cannot be converted: {reason}; try `format='onnx'`") from error
 
     @classmethod
     def save(cls, content: bytes, path: Path, metadata: ExportMetadata) -> None:
@@ -58,7 +58,7 @@ class MobileFile(ProgramFile):
         """Check that the converter and the runtime are installed."""
         with quiet_libraries():
             for library in cls.libraries:
-                import_extra(library, extra=cls.format, purpose=f"--format {cls.format}")
+                import_extra(library, extra=cls.format, purpose=f"`format={cls.format}`")
 
     @classmethod
     def read(cls, path: Path) -> tuple[Path, dict[str, str], Callable[[], str]]:

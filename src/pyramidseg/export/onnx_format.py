@@ -43,8 +43,8 @@ def to_onnx(
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if size > LARGEST_BYTES:
         raise ConfigError(
-            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file (2 GiB): use --precision fp16, "
-            "or --format torch"
+            f"{size / 2**30:.1f} GiB of weights do not fit into one ONNX file (2 GiB): use "
+            "`precision='fp16'`, or `format='torch'`"
         )
     try:
         with quiet_libraries():
@@ -58,7 +58,7 @@ def to_onnx(
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ConfigError(f"cannot be written as ONNX: {reason[:300]}; try --format torch") from error
+        raise ConfigError(f"cannot be written as ONNX: {reason[:300]}; try `format='torch'`") from error
     assert exported is not None
     content = exported.model_proto
     _tidy(content)
@@ -79,7 +79,7 @@ def _with_opset(content: "onnx.ModelProto", opset: int | None) -> "onnx.ModelPro
             content = onnx.version_converter.convert_version(content, opset)
         except RuntimeError as error:
             reason = str(error).strip().rpartition(": ")[2]
-            raise ConfigError(f"--opset {opset}: an operation of this network needs a higher one ({reason})") from error
+            raise ConfigError(f"`opset={opset}`: an operation of this network needs a higher one ({reason})") from error
         for node in content.graph.node:  # the converter leaves an attribute that reductions have since opset 18
             if node.op_type.startswith("Reduce"):
                 kept = [entry for entry in node.attribute if entry.name != "noop_with_empty_axes"]

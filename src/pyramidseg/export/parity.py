@@ -58,13 +58,13 @@ def check_tolerance(points: float | None, precision: str, labelled: str | Path |
     if points is None:
         return
     if not 0 < points <= 100:
-        raise ConfigError(f"--tolerance {points:g}: choose a change of mIoU in points, above 0 and at most 100")
+        raise ConfigError(f"`tolerance={points:g}`: choose a change of mIoU in points, above 0 and at most 100")
     if precision == "fp32":
         raise ConfigError(
-            f"--tolerance {points:g}: is for fp16, bf16 and int8; fp32 files have to keep the labels; leave it out"
+            f"`tolerance={points:g}`: is for fp16, bf16 and int8; fp32 files have to keep the labels; leave it out"
         )
     if labelled is None:
-        raise ConfigError(f"--tolerance {points:g}: needs labelled images to compute mIoU on: --check DATASET")
+        raise ConfigError(f"`tolerance={points:g}`: needs labelled images to compute mIoU on: `check=DATASET`")
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def _run(backend: ExportedBackend, images: Tensor) -> Tensor:
         found = f"logits of shape {tuple(logits.shape)}"
     raise ConfigError(
         f"encoder={backend.settings.encoder}: cannot be exported to {backend.format}: for images of shape "
-        f"{tuple(images.shape)} the file gives {found}; try another --format, or use the bundle in torch"
+        f"{tuple(images.shape)} the file gives {found}; try another `format`, or use the bundle in torch"
     )
 
 

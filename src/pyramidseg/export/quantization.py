@@ -63,22 +63,22 @@ def check_calibration(
         ConfigError: names the option, and what it needs.
     """
     given = {
-        "--calibrate": calibrate is not None,
-        "--calibration-images": images != DEFAULT_IMAGES,
-        "--target": target != "any",
+        "calibrate": calibrate is not None,
+        "calibration_images": images != DEFAULT_IMAGES,
+        "target": target != "any",
     }
     if precision != "int8" and (unused := [name for name, is_given in given.items() if is_given]):
         raise ConfigError(
-            f"{unused[0]}: is for --precision int8 only, whose files have neither --size nor --output; leave it out, "
-            "or add --precision int8"
+            f"`{unused[0]}`: is for `precision='int8'` only, whose files have neither `size` nor `output`; leave it "
+            "out, or add `precision='int8'`"
         )
     if precision == "int8" and calibrate is None:
         raise ConfigError(
-            "--precision int8: needs --calibrate DATASET, images (split train) to measure ranges of activations on"
+            "`precision=int8`: needs `calibrate=DATASET`, images (split train) to measure ranges of activations on"
         )
     if precision == "int8" and program is not None:
-        raise ConfigError("--precision int8: is for files of any size with logits; leave --size and --output out")
-    check_target(target, "--target")
+        raise ConfigError("`precision=int8`: is for files of any size with logits; leave `size` and `output` out")
+    check_target(target, "")
 
 
 class Calibration:
@@ -88,7 +88,7 @@ class Calibration:
         self, model: Segmenter, dataset: str | Path, data: DataConfig, count: int, *, dtype: str, gate: Sequence[Path]
     ) -> None:
         if count < 1:
-            raise ConfigError(f"--calibration-images {count}: choose a number from 1")
+            raise ConfigError(f"`calibration_images={count}`: choose a number from 1")
         opened = open_dataset(dataset, data, fallback_classes=model.classes)
         shuffled = random.Random(SEED).sample(opened.split("train"), len(opened.split("train")))  # noqa: S311
         checksum = cache(file_sha256)  # windows of a scene are told apart by their place in it
@@ -100,8 +100,8 @@ class Calibration:
         unused = (record for record in shuffled if content_key(record.image) not in others)
         if not (records := list(islice(unused, count))):
             raise DataError(
-                f"--calibrate {dataset}: all images of its split train are also those that the file is checked on; "
-                "give other images with --calibrate or --check"
+                f"`calibrate={dataset}`: all images of its split train are also those that the file is checked on; "
+                "give other images with `calibrate` or `check`"
             )
         self.dataset, self.records, self._dtype = Path(opened.source).name, records, dtype
         self._channels = opened.bands or model.settings.channels
@@ -113,8 +113,8 @@ class Calibration:
             image = torch.from_numpy(np.ascontiguousarray(found)).permute(2, 0, 1)[None]
             if self._dtype not in ("float32", str(found.dtype)):
                 raise DataError(
-                    f"{record.image}: is {found.dtype}, and the file is made for {self._dtype}; export with --input "
-                    "float32, which takes all types"
+                    f"{record.image}: is {found.dtype}, and the file is made for {self._dtype}; export "
+                    "with `input_dtype='float32'`, which takes all types"
                 )
             for window, _ in windows(image, None, WINDOW_PX):
                 yield as_input(window, self._dtype, record.image).numpy()

@@ -73,10 +73,10 @@ def page_path(file: Path, out: str | Path | None) -> Path:
         return file.with_name(f"{file.stem}-web") / INDEX
     if Path(out).name == INDEX:
         raise ConfigError(
-            f"--out {out}: give the folder, --out {Path(out).parent}, or one file another name than {INDEX}"
+            f"`out={out}`: give the folder, `out={Path(out).parent}`, or one file another name than {INDEX}"
         )
     if Path(out).suffix == ".htm":
-        raise ConfigError(f"--out {out}: give one file the suffix .html, or a folder another one")
+        raise ConfigError(f"`out={out}`: give one file the suffix .html, or a folder another one")
     return Path(out) if Path(out).suffix == ".html" else Path(out) / INDEX
 
 
@@ -87,7 +87,7 @@ def check_possible(segmenter: Segmenter) -> None:
         ConfigError, DataError: they are not.
     """
     if (channels := segmenter.settings.channels) not in BGR:
-        raise ConfigError(f"--format web: the model takes channels {channels}; browsers read images of 1, 3 or 4")
+        raise ConfigError(f"`format=web`: the model takes channels {channels}; browsers read images of 1, 3 or 4")
     find_browser()
     runtime_files()
 
@@ -152,7 +152,7 @@ def _html(known: Mapping[str, Any], embedded: list[Path]) -> str:
     data = f'<script type="application/json" id="settings">{known_json}</script>\n'
     for file in embedded:
         if (size := file.stat().st_size) > LARGEST_EMBEDDED:
-            raise ConfigError(f"--out: {file.name} ({size >> 20} MiB) does not fit into an HTML file; use --out DIR")
+            raise ConfigError(f"`out`: {file.name} ({size >> 20} MiB) does not fit into an HTML file; use `out=DIR`")
         packed = _base64(gzip.compress(file.read_bytes(), mtime=0))
         data += f'<script type="text/plain" id="{file.name}">{packed}</script>\n'
     html = _text("index.html").replace(
@@ -196,7 +196,7 @@ class PageFile(OnnxProgramFile):
     def output(self, images: Tensor) -> Tensor:
         """Labels (B, H, W)."""
         if images.dtype not in (torch.uint8, torch.uint16):
-            raise ConfigError("--format web: the images of --check are not of 8 or 16 bits, as those of browsers are")
+            raise ConfigError("`format=web`: the images of `check` are not of 8 or 16 bits, as those of browsers are")
         labels = [load_image(self.segment(_png(image)), channels=1)[..., 0] for image in images]
         return torch.from_numpy(np.stack(labels))
 
@@ -246,7 +246,7 @@ def _browser(page: Path) -> Iterator[Callable[[bytes], bytes]]:
         except Empty:
             error, answer = f"no answer for {PATIENCE_S} s", b""
         if error:
-            raise DeviceError(f"--format web: the page failed in Chromium: {error}")
+            raise DeviceError(f"`format=web`: the page failed in Chromium: {error}")
         return answer
 
     check = page.with_name("check.html")
@@ -285,6 +285,6 @@ def find_browser() -> str:
     if found := next(filter(None, map(shutil.which, (os.environ.get("CHROME_PATH", ""), *BROWSERS))), None):
         return found
     raise ConfigError(
-        "--format web: a page is checked in Chromium before it is written, and none is installed; install it (apt-get "
+        "`format=web`: a page is checked in Chromium before it is written, and none is installed; install it (apt-get "
         "install chromium), or set CHROME_PATH to the program of Chromium, Chrome or Edge"
     )

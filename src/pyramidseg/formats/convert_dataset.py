@@ -200,14 +200,14 @@ class _ConversionTask:
 
 def _check_options(to: str, images: str, simplify_px: float) -> None:
     if to not in LABEL_WRITERS:
-        raise ConfigError(f"--to {to}: cannot be written; {nearest(to, LABEL_WRITERS)}")
+        raise ConfigError(f"`to={to}`: cannot be written; {nearest(to, LABEL_WRITERS)}")
     if not 0 <= simplify_px < float("inf"):
-        raise ConfigError(f"--simplify {simplify_px:g}: must be a number of pixels, from 0 on")
+        raise ConfigError(f"`simplify_px={simplify_px:g}`: must be a number of pixels, from 0 on")
     if simplify_px and not LABEL_WRITERS[to].has_outlines:
         outlines = ", ".join(name for name, other in LABEL_WRITERS.items() if other.has_outlines)
-        raise ConfigError(f"--simplify {simplify_px:g}: {to} has no outlines; leave it out, or write {outlines}")
+        raise ConfigError(f"`simplify_px={simplify_px:g}`: {to} has no outlines; leave it out, or write {outlines}")
     if images not in get_args(ImagePlacement):
-        raise ConfigError(f"--images {images}: {nearest(images, get_args(ImagePlacement))}")
+        raise ConfigError(f"`images={images}`: {nearest(images, get_args(ImagePlacement))}")
 
 
 def _pending(job: _ConversionTask, items: Sequence[Item], ledger: Ledger) -> tuple[Sequence[Item], Counter[str]]:
@@ -227,7 +227,7 @@ def _pending(job: _ConversionTask, items: Sequence[Item], ledger: Ledger) -> tup
     if known < len(ledger) and not job.model:
         raise OutputError(
             f"{job.folder}: has labels of {len(ledger) - known} images that the dataset no longer has by these names; "
-            "delete the folder, or choose another --out"
+            "delete the folder, or choose another `out`"
         )
     return Mapped(items.__getitem__, places), lost
 
@@ -244,7 +244,7 @@ def _begin_or_continue(job: _ConversionTask) -> None:
     elif json.loads(file.read_text(encoding="utf-8"))["settings"] != job.settings:
         raise OutputError(
             f"{job.folder}: holds an unfinished conversion to another format, or with other classes or settings; "
-            "choose another --out, or delete the folder"
+            "choose another `out`, or delete the folder"
         )
 
 
@@ -260,7 +260,7 @@ def _lost_when_complete(job: _ConversionTask, items: Sequence[Item]) -> dict[str
     stored = json.loads(file.read_text(encoding="utf-8"))
     if stored["content"] != job.content(items, map(job.fingerprint, items)):
         raise OutputError(
-            f"{job.folder}: holds a complete conversion of other files, or with other settings; choose another --out, "
+            f"{job.folder}: holds a complete conversion of other files, or with other settings; choose another `out`, "
             "or delete the folder"
         )
     lost: dict[str, int] = stored["lost"]
@@ -272,7 +272,7 @@ def _refuse_other_content(folder: Path) -> None:
     if names and LEDGER not in names:
         raise OutputError(
             f"{folder}: is not empty ({first_few(sorted(names))}), and not an unfinished conversion; "
-            "choose another --out"
+            "choose another `out`"
         )
 
 

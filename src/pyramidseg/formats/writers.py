@@ -44,5 +44,5 @@ def label_writer(name: str, classes: Classes, *, label_config: str | None = None
         return writer
     if writer.for_project is None:
         known = ", ".join(name for name, other in LABEL_WRITERS.items() if other.for_project)
-        raise ConfigError(f"--label-config: {name} has no labelling configuration; leave it out, or write {known}")
+        raise ConfigError(f"`label_config`: {name} has no labelling configuration; leave it out, or write {known}")
     return writer.for_project(label_config, classes)

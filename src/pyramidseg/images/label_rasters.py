@@ -69,7 +69,7 @@ def write_label_raster(
             reason = " ".join(str(error).split())
             if shutil.disk_usage(part.parent).free < 2**20:
                 raise OSError(errno.ENOSPC, reason) from error
-            raise OutputError(f"{path}: cannot be written: {reason}; free space, or choose another --out") from error
+            raise OutputError(f"{path}: cannot be written: {reason}; free space, or choose another `out`") from error
 
     write_atomically(path, write)
 

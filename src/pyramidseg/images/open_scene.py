@@ -41,13 +41,12 @@ def check_options(options: SceneOptions, paths: Iterable[Path]) -> None:
         ConfigError: names the first of them.
     """
     if options.resample is not None and not 0 < options.resample < math.inf:
-        raise ConfigError(f"--resample {options.resample:g}: metres per pixel are more than 0, such as 0.25")
+        raise ConfigError(f"`resample={options.resample:g}`: metres per pixel are more than 0, such as 0.25")
     chosen = [name for name, value in asdict(options).items() if value != getattr(FULL_RESOLUTION, name)]
     if chosen and not any(
         is_zarr(path) or path.suffix.lower() in (".vrt", *_TIFF, *SLIDE_EXTENSIONS) for path in paths
     ):
-        flag = "scene-format" if chosen[0] == "format" else chosen[0].replace("_", "-")
-        raise ConfigError(f"--{flag}: is for slides, Zarr, VRT and TIFF files only; leave it out")
+        raise ConfigError(f"`{chosen[0]}`: is for slides, Zarr, VRT and TIFF files only; leave it out")
 
 
 def needs_windows(path: Path, error: DataError | None) -> bool:
@@ -66,7 +65,7 @@ def open_scene(path: Path, options: SceneOptions) -> Scene:
     if suffix in SLIDE_EXTENSIONS or (suffix in _TIFF and (chosen or _is_scanned(path))):
         return SlideScene(path, options)
     if chosen:
-        raise ConfigError(f"{path}: has no levels; leave out --level and --mpp")
+        raise ConfigError(f"{path}: has no levels; leave out `level` and `mpp`")
     return RasterScene(path, resample_m=options.resample)
 
 

@@ -93,7 +93,7 @@ class RasterScene(Scene):
             return file
         if not 0.01 <= metres / found <= 100:
             detail = (
-                f"has pixels of {found:.3g} m, and --resample {metres:g} differs more than 100 times: choose metres"
+                f"has pixels of {found:.3g} m, and `resample={metres:g}` differs more than 100 times: choose metres"
             )
             raise DataError(f"{self.path}: {detail} per pixel, such as {found:.3g}")
         self.full, (a, b, c, d, e, f) = (ScenePlace(*place[:2]), file.shape), place.transform

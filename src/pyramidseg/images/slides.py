@@ -70,7 +70,7 @@ class SlideScene(Scene):
             return chosen[0]
         sizes = (f"{width} x {height}" for width, height in slide.level_dimensions)
         known = "; ".join(
-            f"--level {n} ({size} pixels" + ("" if np.isnan(own) else f", --mpp {own:.4g}") + ")"
+            f"`level={n}` ({size} pixels" + ("" if np.isnan(own) else f", `mpp={own:.4g}`") + ")"
             for (n, own), size in zip(levels, sizes, strict=True)
         )
         raise ConfigError(f"{self.path}: choose the level at whose resolution the model was trained: {known}")

@@ -44,7 +44,7 @@ class ZarrScene(Scene):
             known = f"axes {', '.join(map(str, names))}" if any(names) else "axes without names"
             raise ConfigError(
                 f"{path}: has the shape {shape} and {known}; say which are rows (y), columns (x) and channels (c), "
-                "such as --axes yxc or --axes cyx; any other must have 1 element"
+                "such as `axes='yxc'` or `axes='cyx'`; any other must have 1 element"
             )
         if type_name not in PIXEL_TYPES:
             detail = f"values of type {type_name} are not read; convert them to one of {', '.join(PIXEL_TYPES)}"
@@ -78,7 +78,7 @@ class ZarrScene(Scene):
         if not paths:
             raise DataError(f"{self.path}: is a Zarr group without arrays; give the path of an array in it")
         if len(paths) > 1 and not (scales and options.level in range(len(paths))):
-            flags = (f"--level {n}" if scales else f"{self.path / path}" for n, path in enumerate(paths))
+            flags = (f"`level={n}`" if scales else f"{self.path / path}" for n, path in enumerate(paths))
             known = "; ".join(
                 f"{flag} ({' x '.join(map(str, found[p].shape))})" for flag, p in zip(flags, paths, strict=True)
             )

@@ -107,7 +107,7 @@ def inspect_dataset(source: DatasetSource, *, data: DataConfig | None = None) ->
     if 0 < val < FEW_SCORED and train:
         few = f"split val has {val} images, which cannot tell two models apart unless they differ by several points"
         total = 0 if "window" in dataset.description else train + val
-        advice = f": train with --folds 5, whose scores are of all {total} images" if total >= 5 else ""
+        advice = f": cross-validation (pyramidseg train --folds 5) scores all {total} images" if total >= 5 else ""
         remarks.append(few + advice)
     unknown_values = collected.unknown.values()
     samples = [

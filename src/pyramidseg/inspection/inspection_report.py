@@ -38,10 +38,10 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
         return
     earlier = (folder / TABLE).is_file()
     if not (overwrite and earlier):
-        way_out = "use --overwrite to replace this inspection" if earlier else "it is not from an inspection"
-        raise OutputError(f"{folder}: already contains {taken[0]}; {way_out}, or choose another --out")
+        way_out = "use `overwrite` to replace this inspection" if earlier else "it is not from an inspection"
+        raise OutputError(f"{folder}: already contains {taken[0]}; {way_out}, or choose another `out`")
     if DATASET in taken and file_sha256(folder / DATASET) != _proposed_digest(folder):
-        raise OutputError(f"{folder / DATASET}: was edited since it was proposed; move it, or choose another --out")
+        raise OutputError(f"{folder / DATASET}: was edited since it was proposed; move it, or choose another `out`")
 
 
 def write_inspection(folder: Path, inspection: Inspection) -> None:

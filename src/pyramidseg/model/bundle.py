@@ -162,8 +162,8 @@ def class_rows(bundle: Bundle, classes: Classes) -> list[int]:
     if sorted(bundle.classes.names) != sorted(classes.names):
         raise WeightsError(
             f"{bundle.path}: its {len(bundle.classes)} classes ({first_few(bundle.classes.names)}) differ from this "
-            f"model's {len(classes)} ({first_few(classes.names)}); --reset-head reinitialises the classifier and "
-            "loads the rest"
+            f"model's {len(classes)} ({first_few(classes.names)}); `reset_head=True` reinitialises the classifier "
+            "and loads the rest"
         )
     return [bundle.classes.names.index(name) for name in classes.names]
 

@@ -31,18 +31,18 @@ _EXPORT = (
 _ORDER = "the model, such as RUN/best.safetensors, is the first argument, before images and datasets"
 _PICKLE = (
     "a file of PyTorch: pyramidseg import FILE --from smp --encoder NAME --out BUNDLE.safetensors converts FPNs of "
-    "segmentation_models.pytorch, and --encoder-weights FILE takes weights of timm's encoders"
+    "segmentation_models.pytorch, and `encoder_weights=FILE` takes weights of timm's encoders"
 )
 OTHERS = {
-    "pyramidseg bundle": "a whole model: give it as the model, or with --weights",
-    "pyramidseg classifier": "an encoder that pretrain wrote: give it with --encoder-weights",
-    "pyramidseg checkpoint": "what --resume needs of a run: the run's models are best.safetensors and last.safetensors",
+    "pyramidseg bundle": "a whole model: give it as the model, or with `weights`",
+    "pyramidseg classifier": "an encoder that pretrain wrote: give it with `encoder_weights`",
+    "pyramidseg checkpoint": "what `resume` needs of a run: the run's models are best.safetensors and last.safetensors",
     **dict.fromkeys((".onnx", ".xml", ".pt2"), _EXPORT),
     **dict.fromkeys(IMAGE_EXTENSIONS, f"an image: {_ORDER}"),
     **dict.fromkeys((".yaml", ".yml", ".json", ".csv", ".txt"), f"a text file: {_ORDER}"),
     **dict.fromkeys((".pth", ".pt", ".ckpt", ".bin", ".tar"), _PICKLE),
     "": "tensors of another program: bundles are the .safetensors files that training and Segmenter.save write; "
-    "--encoder-weights takes weights of timm's encoders",
+    "`encoder_weights` takes weights of timm's encoders",
 }
 """What a file is that was given in place of another, by its format or suffix, and what takes it."""
 

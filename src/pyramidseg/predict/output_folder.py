@@ -86,7 +86,7 @@ class OutputFolder:
     def refuse_foreign(self, output: str, *, kind: type[PyramidSegError] = OutputError) -> None:
         """Refuse, by an error of this kind, to replace a file that pyramidseg did not write."""
         if self.state(output) is not None and not is_ours(self.local_copy(output)):
-            raise kind(f"{self.name}/{output}: exists and was not written by pyramidseg; choose another --out")
+            raise kind(f"{self.name}/{output}: exists and was not written by pyramidseg; choose another `out`")
 
 
 class RemoteOutputFolder(OutputFolder):

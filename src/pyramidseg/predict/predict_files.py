@@ -95,7 +95,7 @@ def predict_files(
     video.check(images if are_videos else ())
     check_options(scenes, () if are_videos else (source.path for source in images))
     if are_videos and engine is not None:
-        raise ConfigError("--engine ray: predicts images; videos and folders of frames are predicted without it")
+        raise ConfigError("`engine`: predicts images; videos and folders of frames are predicted without it")
     writers, formats = output_writers([] if are_videos else save, polygons)
     part = None if shard is None else parse_shard(shard)
     check_formats(formats, is_complete=part is None and not is_url(out))
@@ -314,7 +314,7 @@ def _savable(result: PredictionResult, job: Job, writers: Mapping[str, Writer], 
         if folder.is_too_long(job.source.stem + writer.suffix):
             raise DataError(f"{path}: the file system takes no name as long as that of its {name}; rename the image")
     if result.georeference is None and _needs("georeference", writers):
-        raise DataError(f"{path}: has no georeference, so it cannot be saved as a GeoTIFF; leave geotiff out of --save")
+        raise DataError(f"{path}: has no georeference, so it cannot be saved as a GeoTIFF; leave geotiff out of `save`")
     return replace(result.found, georeference=result.georeference)
 
 

@@ -53,7 +53,7 @@ def predict_scenes(
             known = ("mask", "polygons", *(("geotiff",) if options.format == "geotiff" else ()))
             if others := ",".join(name for name in names if name not in known):
                 wanted = f"is predicted in windows, which writes {', '.join(known)} only"
-                raise DataError(f"{location}: {wanted}; leave {others} out of --save")
+                raise DataError(f"{location}: {wanted}; leave {others} out of `save`")
             if is_url(location) and path.suffix.lower() in (".vrt", ".mrxs"):
                 raise DataError(
                     f"{location}: has its pixels in other files, which a URL does not give; copy all of them"

@@ -61,9 +61,9 @@ class VideoOptions(NamedTuple):
         ):
             value = getattr(self, name)
             if not allowed or (value != self._field_defaults[name] and not users):
-                raise ConfigError(f"{name}={value}: must be {what} only")
+                raise ConfigError(f"`{name}={value}`: must be {what} only")
         if folders and self.fps is None:
-            raise ConfigError(f"{folders[0].location}: a folder of frames has no frame rate; give it, such as --fps 25")
+            raise ConfigError(f"{folders[0].location}: a folder of frames has no frame rate; give it, such as `fps=25`")
 
     def stored(self) -> dict[str, Any]:
         """Those that outputs of a file depend on, as the ledger has them."""
@@ -185,7 +185,7 @@ def _smoothed(predictor: Predictor, weight: float) -> Predictor:
     if not weight:
         return predictor
     if isinstance(predictor.tile_planner.tile_px, int):
-        raise ConfigError("smooth and tiles: frames are smoothed as a whole; leave --tile out, or --smooth")
+        raise ConfigError("smooth and tiles: frames are smoothed as a whole; leave `tile_px` out, or `smooth`")
     own = copy.copy(predictor)
     own.backend = TemporalSmoothing(predictor.backend, weight)
     own.tile_planner = TilePlanner(own.backend, tile_px="whole")

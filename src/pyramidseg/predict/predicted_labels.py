@@ -43,7 +43,7 @@ def label_configs(
     """
     for_project = {format for format in formats if LABEL_WRITERS[format].for_project}
     if label_config is not None and not for_project:
-        raise ConfigError(f"--label-config {label_config}: changes nothing that is saved; add label-studio to --save")
+        raise ConfigError(f"`label_config={label_config}`: changes nothing that is saved; add label-studio to `save`")
     configs = {format: label_config if format in for_project else None for format in formats}
     for format, config in configs.items():
         label_writer(format, classes, label_config=None if config is None else read_text(Path(config)))

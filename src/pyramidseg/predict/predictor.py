@@ -213,7 +213,7 @@ class Predictor:
             self.resolution_m = None
             logger.warning(
                 f"{name}: has pixels of {found:.3g} m, where the model was trained on {trained:.3g} m; to resample "
-                f"images, predict with --resample {trained:.3g} (further images are not mentioned)"
+                f"images, predict with `resample={trained:.3g}` (further images are not mentioned)"
             )
 
     def compute(self, batch: Sequence[tuple[int, PredictionResult]], options: OutputOptions) -> ModelOutput:

@@ -86,9 +86,9 @@ class RayEngine:
     def __post_init__(self) -> None:
         gpus = self.gpus_per_worker or 0
         if not (0 <= gpus <= 1 or (1 < gpus < math.inf and gpus == int(gpus))):
-            raise ConfigError(f"--gpus-per-worker {gpus:g}: must be a whole number, or a part of a GPU such as 0.5")
+            raise ConfigError(f"`gpus_per_worker={gpus:g}`: must be a whole number, or a part of a GPU such as 0.5")
         if not 0 < self.ray_timeout < math.inf:
-            raise ConfigError(f"--ray-timeout {self.ray_timeout:g}: must be minutes, more than 0")
+            raise ConfigError(f"`ray_timeout={self.ray_timeout:g}`: must be minutes, more than 0")
 
     def __call__(self, predictor: Predictor, jobs: Sequence[Job], task: PredictionTask) -> None:
         """Predict all jobs.
@@ -98,8 +98,8 @@ class RayEngine:
             PyramidSegError: of a worker; or none can be started, or nothing has happened for too long.
         """
         files = _model_files(predictor)
-        with connect(self.ray_address, processors=(self.workers or [1])[0], purpose="--engine ray") as ray:
-            data = import_extra("ray.data", extra="ray", purpose="--engine ray")
+        with connect(self.ray_address, processors=(self.workers or [1])[0], purpose="prediction on Ray") as ray:
+            data = import_extra("ray.data", extra="ray", purpose="prediction on Ray")
             plan = self._plan(ray, predictor)
             logger.info(f"Ray: up to {plan.number[1]} workers, with {plan.threads} threads and {plan.gpus:g} GPUs each")
             board = ray.remote(num_cpus=0)(JobBoard).remote(len(jobs))
@@ -125,7 +125,7 @@ class RayEngine:
         if gpus is None:
             gpus = 1 if found and str(predictor.arguments["device"]) != "cpu" else 0
         if found < gpus and not (self.ray_address or os.environ.get("RAY_ADDRESS")):  # clusters may grow
-            raise ConfigError(f"--gpus-per-worker {gpus:g}: this machine has {found:g}; give 0, or a --ray-address")
+            raise ConfigError(f"`gpus_per_worker={gpus:g}`: this machine has {found:g}; give 0, or a `ray_address`")
         return plan_workers(nodes, self.workers, gpus)
 
     def _follow(self, ray: Any, results: Any, board: Any, jobs: Sequence[Job], plan: Workers) -> None:
@@ -178,7 +178,7 @@ def connect(address: str | None, *, processors: int, purpose: str, logs: bool = 
         ray.init(log_to_driver=logs, logging_level=logging.CRITICAL, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         advice = "start a cluster with `ray start --head`, or leave the address out to use only this machine"
-        raise ConfigError(f"--ray-address {options['address']}: {first_line(error)}; {advice}") from error
+        raise ConfigError(f"`ray_address={options['address']}`: {first_line(error)}; {advice}") from error
     try:
         yield ray
     finally:
@@ -187,13 +187,13 @@ def connect(address: str | None, *, processors: int, purpose: str, logs: bool = 
 
 def hang_message(status: BoardStatus, jobs: Sequence[Job], plan: Workers, patience_s: float) -> str:
     """What was in flight when a prediction hung, and what to do."""
-    since = f"--engine ray: nothing has happened for {duration(patience_s)}"
+    since = f"Ray: nothing has happened for {duration(patience_s)}"
     if not status.workers:
         return f"{since}, and no worker has started: each needs {plan.threads} processors and {plan.gpus:g} GPUs"
     names = first_few(jobs[number].source.location for number in status.in_flight)
     return (
         f"{since}; in flight: {names}; {status.finished} of {len(jobs)} images are done, and the same command goes on "
-        "from there: leave out the images in flight, or raise --ray-timeout"
+        "from there: leave out the images in flight, or raise `ray_timeout`"
     )
 
 
@@ -201,7 +201,7 @@ def _model_files(predictor: Predictor) -> dict[str, bytes]:
     """The content of the model's file by its name, and then of the exports next to it that may be used instead."""
     path = accepted_model(predictor.arguments["model"])
     if not isinstance(path, Path):
-        raise ConfigError("--engine ray: the model is in memory; save it, and give the path of the bundle")
+        raise ConfigError("Ray: the model is in memory; save it, and give the path of the bundle")
     stems, suffixes = (path.stem, f"{path.stem}-int8"), {*EXPORTED, ".bin"}
     others = [file for file in path.parent.iterdir() if file.stem in stems and file.suffix in suffixes and file != path]
     return {file.name: file.read_bytes() for file in (path, *others)}
@@ -213,7 +213,7 @@ class RayWorker:
     def __init__(
         self, *, files: Any, arguments: Mapping[str, Any], folder: str, task: PredictionTask, plan: Workers, board: Any
     ) -> None:
-        self._ray = import_extra("ray", extra="ray", purpose="--engine ray")
+        self._ray = import_extra("ray", extra="ray", purpose="prediction on Ray")
         self._board, self._task = board, task
         name = self._ray.get_runtime_context().get_actor_id()
         if reason := self._call("start", name):
@@ -267,7 +267,7 @@ def join_folder(out: str) -> OutputFolder:
     if is_url(out):
         return RemoteOutputFolder(out, Path(tempfile.mkdtemp()))
     if not any(is_lock(path) for path in Path(out).glob(".*")):
-        raise OutputError(f"{out}: is another folder on {socket.gethostname()}; all machines have to share --out")
+        raise OutputError(f"{out}: is another folder on {socket.gethostname()}; all machines have to share `out`")
     return OutputFolder(out, Path(out), alone=False)
 
 

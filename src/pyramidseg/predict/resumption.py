@@ -218,12 +218,12 @@ def _check_existing(
                 continue
             place = f"{folder.name}/{output}"
             if source.opened and not overwrite:
-                raise OutputError(f"{place}: an earlier recording of this stream; choose another --out, or --overwrite")
+                raise OutputError(f"{place}: an earlier recording of this stream; choose another `out`, or `overwrite`")
             inputs = inputs or {
                 it.location if is_url(it.location) else os.path.realpath(it.location): it.location for it in images
             }
             if (replaced := inputs.get(folder.real_name(output))) is not None:
-                raise OutputError(f"{place}: would overwrite the input {replaced}; choose another --out")
+                raise OutputError(f"{place}: would overwrite the input {replaced}; choose another `out`")
             folder.refuse_foreign(output)
     folder.refuse_foreign(SUMMARY_FILE)
 

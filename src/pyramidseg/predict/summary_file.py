@@ -112,7 +112,7 @@ def merge_predictions(out: str | Path, *, model: str = "", parquet: bool = False
         MissingExtra: pyarrow is not installed.
     """
     if not is_url(out) and not (Path(out) / LEDGER_FOLDER).is_dir():
-        raise DataError(f"{out}: holds no ledger of predictions; give the folder that was the --out of predict")
+        raise DataError(f"{out}: holds no ledger of predictions; give the folder that was the `out` of predict")
     summary = PredictionSummary(out)
     with open_output_folder(out) as folder, folder.open_ledger() as ledger:
         folder.remove_leftovers()
@@ -141,10 +141,10 @@ def _choose_model(ledger: Ledger, wanted: str, out: str) -> str:
         return chosen[0]
     found = ", ".join(f"{name[:8]} ({count} images)" for name, count in counts.most_common(4))
     if wanted and not chosen:
-        raise ConfigError(f"--model {wanted}: the ledger has no such model; it has {found}")
+        raise ConfigError(f"`model={wanted}`: the ledger has no such model; it has {found}")
     most = counts.most_common(1)[0][0][:8]
     raise ConfigError(
-        f"{out}: holds predictions of several models: {found}; choose one with --model {most}, or predict all images "
+        f"{out}: holds predictions of several models: {found}; choose one with `model={most!r}`, or predict all images "
         "with one model"
     )
 

@@ -64,7 +64,7 @@ class TilePlanner:
 
     def __init__(self, backend: Backend, *, tile_px: TilePx = "auto", overlap_px: int | None = None) -> None:
         if isinstance(tile_px, str) and tile_px not in ("auto", "whole"):
-            raise ConfigError(f"tile_px={tile_px}: must be auto, whole, or a number of pixels")
+            raise ConfigError(f"`tile_px={tile_px}`: must be auto, whole, or a number of pixels")
         if isinstance(tile_px, int):
             Tiles(tile_px, overlap_px or 0)
         elif overlap_px is not None:
@@ -128,7 +128,7 @@ class TilePlanner:
         raise OutOfMemory(
             f"an image of {height}x{width}: even tiles of {least} pixels need {needed(least) / 2**20:.0f} MiB, and "
             f"{usable / 2**20:.0f} MiB are usable (half of the free memory of {device}); free memory, or use another "
-            "device or a smaller --tile (tile_px)"
+            "device or a smaller `tile_px`"
         )
 
     @cached_property

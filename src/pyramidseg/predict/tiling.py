@@ -58,9 +58,9 @@ class Tiles:
             check_side("overlap_px", self.overlap_px, least=0)
         else:
             raise ConfigError(
-                f"overlap_px={self.overlap_px} with tile_px={self.tile_px}: the overlap may be at most half the tile; "
-                f"choose tile_px={-(-2 * self.overlap_px // GRID_PX) * GRID_PX} or overlap_px="
-                f"{self.tile_px // 2 // GRID_PX * GRID_PX}"
+                f"`overlap_px={self.overlap_px}` with `tile_px={self.tile_px}`: the overlap may be at most half the "
+                f"tile; choose `tile_px={-(-2 * self.overlap_px // GRID_PX) * GRID_PX}` or "
+                f"`overlap_px={self.tile_px // 2 // GRID_PX * GRID_PX}`"
             )
         assert 0 <= 2 * self.margin_px <= self.overlap_px, "a margin of more than half the overlap leaves pixels out"
 
@@ -74,8 +74,8 @@ def check_side(name: str, side_px: int, *, least: int) -> None:
     if side_px < least or side_px % GRID_PX:
         below = max(least, side_px // GRID_PX * GRID_PX)
         raise ConfigError(
-            f"{name}={side_px}: must be a multiple of {GRID_PX} pixels and at least {least}, so that windows start on "
-            f"the grid of the coarsest pyramid level; try {below} or {below + GRID_PX}"
+            f"`{name}={side_px}`: must be a multiple of {GRID_PX} pixels and at least {least}, so that windows start "
+            f"on the grid of the coarsest pyramid level; try {below} or {below + GRID_PX}"
         )
 
 

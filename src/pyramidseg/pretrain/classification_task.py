@@ -172,7 +172,7 @@ class ClassificationTask(Task):
         write_text(run.report, page)
         channels = self.model.in_channels
         more = "" if channels == 3 else f" model.in_channels={channels}"
-        logger.info(f"for segmentation: --encoder {self.model.name} --encoder-weights {run.best}{more}")
+        logger.info(f"for segmentation: `encoder={self.model.name}` `encoder_weights={str(run.best)!r}`{more}")
 
     def _batches(self, records: Sequence[Record], size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) crops and (B,) labels."""

@@ -52,7 +52,7 @@ class AllowedUrls:
         self._private = [origin(urlsplit(label_studio))[1:]] if label_studio else []
         for prefix in prefixes:
             if _split(prefix) is None or "?" in prefix:
-                raise ConfigError(f"--allow-url {prefix}: has to be like https://host or https://host/folder")
+                raise ConfigError(f"`allow_url={prefix}`: has to be like https://host or https://host/folder")
 
     def check(self, url: str) -> str:
         """An allowed URL, quoted.
@@ -61,7 +61,7 @@ class AllowedUrls:
             Refused: it is not below an allowed prefix.
         """
         if not self._prefixes:
-            raise Refused(400, "url: this server fetches none (--allow-url PREFIX allows some); send the image itself")
+            raise Refused(400, "url: this server fetches none (pyramidseg serve --allow-url); send the image itself")
         if (found := _split(url)) and any(_is_below(found, prefix) for prefix in map(_split, self._prefixes)):
             path, query = quote(found.path, safe="/%"), quote(found.query, safe="=&%+/:")
             return urlunsplit((found.scheme, found.netloc, path, query, ""))

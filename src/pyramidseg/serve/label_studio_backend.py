@@ -141,7 +141,7 @@ def add_routes(
         if receive is not None:
             receive(event)
         elif event.action == START:
-            result = "training is not started by this server (--train-after)"
+            result = "training is not started by this server (pyramidseg serve --train-after)"
             return JSONResponse({"result": result, "status": "ok"}, 201)
         (annotations.update if event.action in ADDED else annotations.difference_update)(event.ids())
         service.metrics.annotations.set(len(annotations))

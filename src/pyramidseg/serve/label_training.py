@@ -76,7 +76,7 @@ class LabelTraining:
             if file.exists():
                 self.state = parse_stored(TrainingState, file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{file}: cannot be read ({error}); choose another --train-in") from None
+            raise ConfigError(f"{file}: cannot be read ({error}); choose another `train_in`") from None
         if self.state.given != given or not Path(self.state.bundle).is_file():
             self.state = replace(self.state, given=given, bundle=model, running=False)
         if self.state.bundle != model:

@@ -55,7 +55,7 @@ def serve(
     try:
         config.load()
     except OSError as error:  # also of the TLS library
-        raise ConfigError(f"--ssl-certfile, --ssl-keyfile: cannot be read: {first_line(error)}") from None
+        raise ConfigError(f"`ssl_certfile`, `ssl_keyfile`: cannot be read: {first_line(error)}") from None
 
     async def run() -> None:
         gc.freeze()  # a full collection of all imported modules stops every answer for up to seconds
@@ -64,7 +64,7 @@ def serve(
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             listener = socket.create_server((host, port), family=family, backlog=config.backlog)
         except (OSError, OverflowError, UnicodeError) as error:
-            raise ConfigError(f"--host {host} --port {port}: cannot listen: {first_line(error)}") from None
+            raise ConfigError(f"`host={host}` `port={port}`: cannot listen: {first_line(error)}") from None
         shown = f"{'https' if certfile else 'http'}://" + (f"[{host}]" if ":" in host else host)
         if hasattr(signal, "SIGHUP"):  # not on Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.begin_reload)

@@ -182,7 +182,7 @@ def benchmark_model(
             raise ConfigError(f"benchmark: {name}={number}: must be at least 1")
     if as_written and path.suffix in EXPORTED:
         raise ConfigError(
-            f"--as-written: {path} computes what it was exported with; benchmark the bundle, or leave it out"
+            f"`as_written`: {path} computes what it was exported with; benchmark the bundle, or leave it out"
         )
     place = choose_device(device)
     if folder is not None:

@@ -156,7 +156,7 @@ def resumed_run(config: Config, dataset: str | Dataset, folder: Path) -> Run:
         raise Interrupted("interrupted; progress is saved, and the same command resumes") from None
     except WeightsError as error:
         advice = f"delete {folder}, and the same command trains it again"
-        raise WeightsError(re.sub(r"--overwrite [^;]*", lambda _: advice, str(error))) from None
+        raise WeightsError(re.sub(r"`overwrite=True` [^;]*", lambda _: advice, str(error))) from None
 
 
 def run_folder(out: Path, encoder: str, seed: int) -> Path:
@@ -167,7 +167,7 @@ def run_folder(out: Path, encoder: str, seed: int) -> Path:
 def check_budget(command: str, seeds: int, epochs: int | None, minutes: float | None) -> None:
     """Refuse a study without a budget or with two, and numbers that are not above 0; a ConfigError."""
     if (epochs is None) == (minutes is None):
-        raise ConfigError(f"{command}: set the budget of a run, either --epochs or --minutes")
+        raise ConfigError(f"{command}: set the budget of a run, either `epochs` or `minutes`")
     if min(seeds, epochs or minutes or 0) <= 0:
         raise ConfigError(f"{command}: seeds={seeds}, epochs={epochs}, minutes={minutes}: all must be above 0")
 
@@ -195,7 +195,7 @@ def affordable_epochs(settings: Mapping[str, Any], minutes: float, dataset: str,
         seconds = time_steps(task, TrainingProgress())[0]
     if seconds > 60 * minutes:
         raise ConfigError(
-            f"{command}: --minutes {minutes:g}: an epoch of {network} takes {seconds / 60:.1f} minutes here; "
+            f"{command}: `minutes={minutes:g}`: an epoch of {network} takes {seconds / 60:.1f} minutes here; "
             "choose a larger budget"
         )
     return int(60 * minutes / seconds)
@@ -204,4 +204,4 @@ def affordable_epochs(settings: Mapping[str, Any], minutes: float, dataset: str,
 def refuse_occupied(out: Path, study: str) -> None:
     """Refuse a folder that has content, as it has no `study` to be continued."""
     if is_occupied(out):
-        raise OutputError(f"{out}: exists already and is not {study}; choose another --out")
+        raise OutputError(f"{out}: exists already and is not {study}; choose another `out`")

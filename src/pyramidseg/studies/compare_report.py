@@ -33,8 +33,8 @@ def conclusions(results: Sequence[EncoderResult], differences: Sequence[Differen
 def caveats(seeds: int) -> tuple[str, ...]:
     """What the intervals cover, and what they do not."""
     cover = (
-        "One seed each: the intervals cover the choice of images, not the variation between trainings; use --seeds 3 "
-        "before deciding on small differences."
+        "One seed each: the intervals cover the choice of images, not the variation between trainings; use more "
+        "seeds, such as 3, before deciding on small differences."
         if seeds == 1
         else f"The intervals cover other images like these and other trainings; {seeds} seeds show roughly how much "
         "trainings differ: use more seeds if an interval nearly includes 0."

@@ -101,7 +101,7 @@ def cross_validate(
     if folds < 2:
         raise ConfigError(f"folds={folds}: at least 2 are needed")
     if folder.exists() and any(folder.iterdir()) and not (resume or overwrite):
-        raise OutputError(f"{folder}: exists already; --resume continues it, --overwrite discards its runs")
+        raise OutputError(f"{folder}: exists already; `resume=True` continues it, `overwrite=True` discards its runs")
     if resume and (folder / PLAN).is_file():
         config = continued_settings(folder / PLAN, config, folds=folds)
     if config.data.val_share is not None:
@@ -113,7 +113,7 @@ def cross_validate(
         sources = source_statements(named, config.data.model_copy(update={"group": None}))
         for each in (named, *sources):
             if each.config.group and each is not named:
-                raise ConfigError(f"{each.source}: group: has no effect with --folds; state data.group")
+                raise ConfigError(f"{each.source}: group: has no effect with `folds`; state data.group")
             if (share := each.config.val_share) is not None:
                 logger.info(f"{each.source}: val_share={share}: not used, as the folds are the validation splits")
     if config.train.patience:
@@ -121,9 +121,9 @@ def cross_validate(
             f"train.patience={config.train.patience}: would choose an epoch by the images of the score; leave it out"
         )
     if stated.window and stated.group is None:
-        raise ConfigError("--folds: neighbouring windows (data.window) leak; keep scenes whole: data.group='^[^#]+'")
+        raise ConfigError("`folds`: neighbouring windows (data.window) leak; keep scenes whole: data.group='^[^#]+'")
     if stated.window and stated.window_gap:
-        raise ConfigError(f"--folds: data.window_gap={stated.window_gap} has no effect between folds; leave it out")
+        raise ConfigError(f"`folds`: data.window_gap={stated.window_gap} has no effect between folds; leave it out")
     whole = {"window_gap": 0} if stated.window else {}
     opened = open_dataset(dataset, config.data.model_copy(update={"group": None, **whole}))
     records = (*opened.splits.get("train", ()), *opened.splits.get("val", ()))
@@ -139,7 +139,7 @@ def cross_validate(
         (folder / RESULT).unlink(missing_ok=True)
     surplus = [path for path in folder.glob("fold[0-9]*") if path.is_dir() and int(path.name[4:] or 0) > folds]
     if surplus:
-        raise OutputError(f"{surplus[0]}: is of more folds; delete it, or choose another --out")
+        raise OutputError(f"{surplus[0]}: is of more folds; delete it, or choose another `out`")
     write_plan(folder / PLAN, config, folds=folds)
 
     def run(name: str, splits: Mapping[str, Any], settings: Config, *notes: str) -> tuple[Run, Dataset]:
@@ -177,7 +177,7 @@ def read_plan(file: Path, *names: str) -> dict[str, Any]:
         stored = yaml.safe_load(file.read_text(encoding="utf-8"))
         return {**{name: stored[name] for name in names}, "settings": {**stored["settings"]}}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
-        raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another --out") from None
+        raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another `out`") from None
 
 
 def continued_settings(file: Path, config: Config, **study: Any) -> Config:
@@ -193,7 +193,7 @@ def continued_settings(file: Path, config: Config, **study: Any) -> Config:
         if before.get(name) != value and name not in MAY_CHANGE and not more_seeds:
             was = f"{name} was {before.get(name)!r} and is {value!r} now"
             more = ", or more seeds" if "seeds" in study else ""
-            raise ConfigError(f"{file}: {was}; give the same arguments{more}, or another --out")
+            raise ConfigError(f"{file}: {was}; give the same arguments{more}, or another `out`")
     return load_config(None, {**stored["settings"], **given_settings(config)})
 
 

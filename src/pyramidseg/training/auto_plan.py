@@ -165,7 +165,7 @@ RULES: Mapping[str, Callable[[Facts], Choice]] = {
 def plan_minutes(minutes: float | None, *, auto: bool) -> float | None:
     """The time that a plan has: any (inf) without `minutes`; None without `auto`, where minutes are a ConfigError."""
     if minutes is not None and not (auto and minutes > 0):
-        raise ConfigError(f"--minutes {minutes:g}: needs --auto, and a number above 0")
+        raise ConfigError(f"`minutes={minutes:g}`: needs `auto=True`, and a number above 0")
     return (minutes or math.inf) if auto else None
 
 
@@ -183,7 +183,7 @@ def prepare_automatically(
     """
     began = time.monotonic()
     if world_size() > 1:
-        raise ConfigError("--auto plans for one process: give torchrun the settings that --auto --dry-run prints")
+        raise ConfigError("`auto`: plans for one process; give torchrun what pyramidseg train --auto --dry-run prints")
     given, config = set(given_settings(config)), adopt_bundle_settings(config)[0]
     opened = open_dataset(source, config.data)
     images = ([record.image for record in opened.split(name)] for name in ("train", "val"))
@@ -198,7 +198,7 @@ def prepare_automatically(
             facts.choose(name, *choice)
     end = _plan_time(facts, minutes, began, dry_run=dry_run)
     task = prepare_segmentation(facts.data.config, facts.data, dry_run=dry_run)
-    return replace(task, notes=("settings planned by --auto:", *facts.notes.values(), end, *task.notes))
+    return replace(task, notes=("settings planned automatically:", *facts.notes.values(), end, *task.notes))
 
 
 def _plan_time(facts: Facts, minutes: float, began: float, *, dry_run: bool) -> str:
@@ -223,8 +223,8 @@ def _plan_time(facts: Facts, minutes: float, began: float, *, dry_run: bool) -> 
         besides = time.monotonic() - began + report
         if (room := (60 * minutes - besides) / epoch) < 1:
             raise ConfigError(
-                f"--minutes {minutes:g}: {figures}, plan and report {duration(besides)}, so that not even one epoch "
-                f"fits: give --minutes {math.ceil((besides + epoch) / 50)}, or a smaller data.crop or model.encoder"
+                f"`minutes={minutes:g}`: {figures}, plan and report {duration(besides)}, so that not even one epoch "
+                f"fits: give `minutes={math.ceil((besides + epoch) / 50)}`, or a smaller data.crop or model.encoder"
             )
         most = min(1000, max(LEAST_EPOCHS, round(3 * CROPS / facts.crops)))
         reason = f"{minutes:g} minutes have room for {room:.1f}; at most {most}"

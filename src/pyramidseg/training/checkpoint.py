@@ -175,7 +175,7 @@ def load_checkpoint(folder: Path, *, identity: Identity) -> tuple[dict[str, Tens
         return tensors, progress, path
     if stored:
         raise WeightsError(
-            f"{folder}: all {len(stored)} checkpoints are damaged; --overwrite starts again from scratch"
+            f"{folder}: all {len(stored)} checkpoints are damaged; `overwrite=True` starts again from scratch"
         )
     return None
 
@@ -202,7 +202,7 @@ def unreadable(path: Path, reason: Exception | str) -> WeightsError:
     """The error for an intact checkpoint whose content this version cannot use."""
     return WeightsError(
         f"{path}: a checkpoint that this version ({__version__}) cannot read: {' '.join(str(reason).split())[:300]}; "
-        "resume it with the version that wrote it, or start again from scratch with --overwrite"
+        "resume it with the version that wrote it, or `overwrite=True` starts again from scratch"
     )
 
 

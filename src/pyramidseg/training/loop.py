@@ -193,7 +193,7 @@ def fit(
             except Interrupted:  # between two steps, where everything is as a resumed run needs it
                 checkpoints.save(components, progress, counts)
                 saved = f"epoch {progress.epoch + 1}, step {progress.step}"
-                raise Interrupted(f"interrupted; everything up to {saved} is saved: --resume continues") from None
+                raise Interrupted(f"interrupted; everything up to {saved} is saved: `resume=True` continues") from None
         checkpoints.save(components, progress, counts)
 
         # The report, from the best bundle.

@@ -87,9 +87,9 @@ def open_run(
         ConfigError: both are set, or a given setting differs from the resumed run's.
     """
     if resume and overwrite:
-        raise ConfigError("--resume continues a run and --overwrite discards it; give only one of them")
+        raise ConfigError("`resume` continues a run and `overwrite` discards it; give only one of them")
     if not is_valid_name(str(out)):
-        raise OutputError(f"--out {out}: TensorBoard needs a path in UTF-8 without control characters; choose another")
+        raise OutputError(f"`out={out}`: TensorBoard needs a path in UTF-8 without control characters; choose another")
     run = RunFolder(out)
     for folder in (run.path, run.checkpoints, run.plots):
         remove_leftovers(folder)
@@ -98,7 +98,7 @@ def open_run(
     _refuse_inputs_inside(out, inputs)
     unlabelled = config.data.unlabeled
     if unlabelled and out.resolve().is_relative_to(Path(unlabelled).resolve()):
-        raise OutputError(f"--out {out}: inside data.unlabeled={unlabelled}, whose images are learned; choose another")
+        raise OutputError(f"`out={out}`: inside data.unlabeled={unlabelled}, whose images are learned; choose another")
     _refuse_occupied(run, overwrite=overwrite)
     return run, with_precision(config)
 
@@ -131,13 +131,13 @@ def _refuse_occupied(run: RunFolder, *, overwrite: bool) -> None:
     """Refuse a folder that has more in it than a run which may be overwritten."""
     is_run = run.is_run()
     if is_occupied(run.path) and not (overwrite and is_run):
-        ways_on = "; --resume continues this run, --overwrite discards it, or choose another --out"
-        no_run = " and is not a pyramidseg run (it has no config.yaml of one); choose another --out"
+        ways_on = "; `resume=True` continues this run, `overwrite=True` discards it, or choose another `out`"
+        no_run = " and is not a pyramidseg run (it has no config.yaml of one); choose another `out`"
         raise OutputError(f"{run.path}: exists already{ways_on if is_run else no_run}")
     if foreign := _foreign_files(run):
         raise OutputError(
             f"{run.path}: contains {first_few(foreign)}, which training does not write; move this elsewhere, or choose "
-            "another --out"
+            "another `out`"
         )
 
 
@@ -153,7 +153,7 @@ def _refuse_inputs_inside(out: Path, inputs: Sequence[str | Path]) -> None:
     for given in inputs:
         path = Path(given).resolve()
         if path.exists() and (path == folder or folder in path.parents):
-            raise OutputError(f"--out {out}: contains {given}, which this run reads; choose another --out")
+            raise OutputError(f"`out={out}`: contains {given}, which this run reads; choose another `out`")
 
 
 def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
@@ -174,7 +174,7 @@ def _agreed(saved: Config, config: Config, run: RunFolder) -> Config:
             )
             more = f"; or go on from its weights: pyramidseg train DATASET {way_on}" if name == "train.epochs" else ""
             raise ConfigError(
-                f"--resume: {name} was {before[section][key]!r} in {run.config} and is {value!r} now; a resumed run "
+                f"`resume`: {name} was {before[section][key]!r} in {run.config} and is {value!r} now; a resumed run "
                 f"keeps its settings (only {', '.join(sorted(MAY_CHANGE))} may change): remove it, or start a new run"
                 f"{more if run.last.is_file() else ''}"
             )

@@ -211,7 +211,7 @@ def prepare_segmentation(
     for key in ("confidence", "unlabeled_weight"):
         if not config.data.unlabeled and (value := getattr(config.loss, key)) != getattr(LossConfig(), key):
             raise ConfigError(
-                f"loss.{key}={value} needs unlabelled images: give --unlabeled FOLDER, or remove loss.{key}"
+                f"loss.{key}={value} needs unlabelled images: give `unlabeled=FOLDER`, or remove loss.{key}"
             )
     config, bundle_note = (config, "") if initial else adopt_bundle_settings(config)
     config, optimizer_note = choose_optimizer(config)

@@ -74,8 +74,8 @@ def _continuous(ring: Points, place: Georeference, image: str) -> Points:
     lon = lon + 360 * np.round((np.unwrap(lon, period=360) - lon) / 360)  # rings that touch stay equal there
     if abs(lon[-1] - lon[0]) > 180:
         raise DataError(
-            f"{image}: a polygon is around a pole, where GeoJSON cannot have it; write --save polygons "
-            "--polygon-format geopackage, or masks"
+            f"{image}: a polygon is around a pole, where GeoJSON cannot have it; write masks, or "
+            "polygons as geopackage (pyramidseg predict --save polygons --polygon-format geopackage)"
         )
     return np.stack([lon, lat], axis=1)[at]
 

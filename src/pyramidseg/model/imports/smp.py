@@ -73,7 +73,7 @@ def import_checkpoint(path: str | Path, *, library: str, options: ImportOptions 
         WeightsError: the file does not exist, is damaged, or holds another network (all tensors that differ are named).
     """
     if library != "smp":
-        raise ConfigError(f"--from {library}: unknown library; {nearest(library, ['smp'])}")
+        raise ConfigError(f"`library={library}`: unknown library; {nearest(library, ['smp'])}")
     checkpoint, options = read_foreign_checkpoint(Path(path)), options or ImportOptions()
     file, notes = checkpoint.file, list(checkpoint.notes)
     settings, assumed = _settings(checkpoint, options)
@@ -120,21 +120,22 @@ def _settings(checkpoint: ForeignCheckpoint, options: ImportOptions) -> tuple[Se
             f"{', '.join(unknown)}"
         )
     assumed = []
-    for key, flag, given, default in (
-        ("encoder_name", "--encoder", options.encoder, None),
-        ("decoder_dropout", "--dropout", options.dropout, 0.2),
-        ("decoder_interpolation", "--interpolation", options.interpolation, "nearest"),
+    for key, arg, given, default in (
+        ("encoder_name", "encoder", options.encoder, None),
+        ("decoder_dropout", "dropout", options.dropout, 0.2),
+        ("decoder_interpolation", "interpolation", options.interpolation, "nearest"),
     ):
         stored = settings.get(key, given)
         if given not in (None, stored):
-            raise ConfigError(f"{flag} {given}: {CONFIG_FILE} has {key}={stored}; leave {flag} out")
+            raise ConfigError(f"`{arg}={given}`: {CONFIG_FILE} has {key}={stored}; leave `{arg}` out")
         if stored is None and default is None:
             raise ConfigError(
                 f"{checkpoint.file}: a file of tensors does not name its encoder: add the name that smp was given, "
-                f"such as --encoder resnet34 or --encoder tu-convnext_tiny (possible: {POSSIBLE})"
+                f"such as `encoder='resnet34'` or `encoder='tu-convnext_tiny'` (possible: {POSSIBLE})"
             )
         if stored is None:
-            assumed.append(f"{key} is not stored in tensors: {default}, smp's default, is assumed; {flag} sets another")
+            source = f"{default}, smp's default, is assumed"
+            assumed.append(f"{key} is not stored in tensors: {source}; `{arg}` sets another")
         settings[key] = default if stored is None else stored
     if (mode := settings["decoder_interpolation"]) not in INTERPOLATIONS:
         possible = ", ".join(INTERPOLATIONS)
@@ -154,10 +155,10 @@ def _network_tensors(checkpoint: ForeignCheckpoint, prefix: str | None, notes: l
             f"decoder.seg_blocks; they are {grouped(names) or 'none'}"
         )
     if prefix is None and len(prefixes) > 1:
-        raise ConfigError(f"{checkpoint.file}: holds networks under {listed}; choose one with --prefix {prefixes[-1]}")
+        raise ConfigError(f"{checkpoint.file}: holds networks under {listed}; choose one: `prefix={prefixes[-1]!r}`")
     prefix = prefixes[0] if prefix is None else prefix
     if prefix not in prefixes:
-        raise ConfigError(f"--prefix {prefix!r}: {checkpoint.file} holds networks under {listed}")
+        raise ConfigError(f"`prefix={prefix!r}`: {checkpoint.file} holds networks under {listed}")
     others = tuple(other for other in prefixes if len(other) > len(prefix))
     own = {name: tensor for name, tensor in names.items() if name.startswith(prefix) and not name.startswith(others)}
     if prefix:
@@ -237,11 +238,11 @@ def _classes(outputs: int, names: tuple[str, ...], notes: list[str]) -> Classes:
         notes.append(f"one class becomes two: {both[0]}, with logit 0, and {both[1]}")
         return Classes.from_names(both)
     if names and len(names) != outputs:
-        raise ConfigError(f"--classes {','.join(names)}: {len(names)} names, and the network has {outputs} classes")
+        raise ConfigError(f"`classes={','.join(names)}`: {len(names)} names, and the network has {outputs} classes")
     if names:
         notes.append(f"classes {', '.join(names)}")
         return Classes.from_names(names)
-    notes.append("checkpoints contain no class names: classes are numbered; --classes names them")
+    notes.append("checkpoints contain no class names: classes are numbered; `classes` names them")
     return Classes.unnamed(outputs)
 
 

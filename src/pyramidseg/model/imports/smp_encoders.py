@@ -134,9 +134,9 @@ def smp_normalization(
 ) -> tuple[Statistics, Statistics, str]:
     """Mean and std for images in [0, 1] from the most reliable source available, and a note that names it."""
     if bool(options.mean) != bool(options.std):
-        raise ConfigError("--mean and --std: give both or neither")
+        raise ConfigError("`mean` and `std`: give both or neither")
     if not options.input_range > 0:
-        raise ConfigError(f"--input-range {options.input_range:g}: give the largest value of an image, such as 255")
+        raise ConfigError(f"`input_range={options.input_range:g}`: give the largest value of an image, such as 255")
     name, weights, channels = config["encoder_name"], config.get("encoder_weights"), len(default.mean)
     # smp's examples for Lightning store them with the network.
     buffers = [[stored[key] for key in stored if key.rpartition(".")[2] == last] for last in ("mean", "std")]
@@ -148,7 +148,7 @@ def smp_normalization(
     elif weights and channels == 3 and (known := encoder_statistics(name, weights)):
         mean, std, source = *known, f"smp's for {name} with {weights} weights"
     else:
-        mean, std, source = default.mean, default.std, "ImageNet's, assumed; --mean and --std set others"
+        mean, std, source = default.mean, default.std, "ImageNet's, assumed; `mean` and `std` set others"
     means, deviations = (" ".join(f"{value:.4g}" for value in values) for values in (mean, std))
     top = options.input_range
     note = f"mean {means}, std {deviations} for images in [0, {top:g}]: {source}"

@@ -125,7 +125,7 @@ def output_writers(save: Sequence[str], polygons: PolygonOptions) -> tuple[dict[
     simplified = polygons.simplify_px and any(LABEL_WRITERS[name].has_outlines for name in formats)
     other = PolygonOptions(simplify_px=polygons.simplify_px if simplified else 0.0)
     if "polygons" not in save and polygons != other:
-        raise ConfigError("options of polygons change nothing that is saved; add polygons to --save, or leave them out")
+        raise ConfigError("options of polygons change nothing that is saved; add polygons to `save`, or leave them out")
     if "polygons" in save:
         import_writer(polygons.format)
     chosen = {**WRITERS, "polygons": polygon_writer(polygons)}

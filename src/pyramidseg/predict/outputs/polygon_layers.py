@@ -63,7 +63,7 @@ class PolygonOptions:
             )
         for name in ("simplify_px", "min_area_px", "block_rows"):
             if not 0 <= (value := getattr(self, name)) < float("inf"):
-                raise ConfigError(f"{name}={value}: must be a number of pixels, from 0 on")
+                raise ConfigError(f"`{name}={value}`: must be a number of pixels, from 0 on")
 
     @property
     def suffix(self) -> str:
