@@ -265,6 +265,18 @@ class TestImageFolders:
             assert counts == [8, 2]
         assert "no val folder: 6 images" in data.notes[0]
 
+    def test_a_name_that_a_class_has_twice_gets_its_subfolder(self, tmp_path: Path) -> None:
+        root = write_images(tmp_path, 3)
+        for camera in ("north", "south"):
+            (root / "blue" / camera).mkdir()
+            shutil.copy(root / "blue" / "0.png", root / "blue" / camera / "9.png")
+        (root / "blue" / "north" / "2.png").write_bytes((root / "blue" / "2.png").read_bytes())
+        ids = {record.id: record.image for images in open_image_folders(root).splits.values() for record in images}
+        assert len(ids) == 12
+        assert ids["blue/0.png"] == root / "blue" / "0.png"  # as before: a hash of the ids chooses the val images
+        assert {id for id in ids if id.count("/") > 1} == {"blue/north/2.png", "blue/north/9.png", "blue/south/9.png"}
+        assert all(image == root / "blue" / id[5:] for id, image in ids.items() if id.startswith("blue/"))
+
     def test_val_may_have_a_rare_name_where_there_is_train(self, tmp_path: Path) -> None:
         write_images(tmp_path / "train", 2)
         write_images(tmp_path / "eval", 3)

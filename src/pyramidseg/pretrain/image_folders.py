@@ -1,6 +1,7 @@
 """Classification datasets with one folder of images per class: `FOLDER/{split}/{class}/...` or `FOLDER/{class}/...`."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -45,7 +46,7 @@ class ImageFolders:
     """Images by split, and the class names in alphabetical order.
 
     Attributes:
-        splits: records, whose ids are `CLASS/FILE`.
+        splits: records, whose ids are `CLASS/FILE`, with the subfolders of the class where it has that name twice.
         notes: everything that was inferred.
     """
 
@@ -167,10 +168,17 @@ def _records_by_class(folder: Path) -> dict[str, list[Record]]:
         DataError: a class has no images.
     """
     folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    found = {of.name: [Record(f"{of.name}/{image.name}", image) for image in list_images(of)] for of in folders}
+    found = {of.name: _records(of) for of in folders}
     if empty := next((name for name, records in found.items() if not records), None):
         raise DataError(f"{folder / empty}: this class has no images; remove the folder, or add images")
     return found
+
+
+def _records(folder: Path) -> list[Record]:
+    images = list_images(folder)
+    counts = Counter(image.name for image in images)
+    places = (image.name if counts[image.name] == 1 else image.relative_to(folder).as_posix() for image in images)
+    return [Record(f"{folder.name}/{place}", image) for place, image in zip(places, images, strict=True)]
 
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:
