@@ -10,6 +10,7 @@ from PIL import Image
 
 from made_backends import Brightness
 from made_server import noise, png, read, serving
+from pyramidseg.images.value_range import ValueRange
 from pyramidseg.predict.predictor import Predictor
 
 PIXELS = noise()
@@ -207,3 +208,12 @@ def test_the_model_card(client):
     assert card["name"] == "m0" and card["input"]["channels"] == 3 and card["version"].startswith("m0-")
     assert [entry["name"] for entry in card["classes"]] == ["dark", "bright", "absent"]
     assert set(json.loads(client.get("/openapi.json").text)["paths"]) >= {"/segment", "/models", "/v2/models/{name}"}
+
+
+def test_the_model_card_has_the_values_of_training_with_test_time_augmentation_too():
+    class Trained(Brightness):
+        value_range = ValueRange("uint16", 3, 4095)
+
+    with serving(Predictor(Trained()), Predictor(Trained(), tta=True), Predictor(Brightness())) as client:
+        values = [card["input"]["values in training"] for card in client.get("/models").json()]
+    assert values == ["uint16 from 3 to 4095", "uint16 from 3 to 4095", "unknown"]

@@ -40,7 +40,7 @@ class ServedModel:
             backend.in_channels,
             str(backend),
             f"{backend} {planner.tile_px} {planner.overlap_px}",
-            str(getattr(backend, "value_range", None) or "unknown"),
+            str(predictor.check_range.trained or "unknown"),
             dict(facts.get("metrics") or {}),
             getattr(plain, "checksum", None) or "",
         )
