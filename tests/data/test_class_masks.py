@@ -14,6 +14,7 @@ from pyramidseg.base.classes import IGNORE
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.class_masks import ClassMasks, UnknownValuesError
+from pyramidseg.data.index_masks import IndexValues
 from pyramidseg.data.records import Record
 
 
@@ -69,6 +70,21 @@ def test_many_unknown_values_are_counted(tmp_path: Path) -> None:
     record = save(tmp_path / "a.png", np.arange(20, dtype=np.uint8)[None])
     with pytest.raises(DataError, match=r"values 2 \(1 pixels\), 3 .* and 10 more are not known classes"):
         ClassMasks.identity(2).read(record)
+
+
+@pytest.mark.parametrize(("dtype", "stray"), [(np.uint8, 34), (np.uint16, 60000)])
+def test_a_mask_with_an_unknown_value_is_read_once(tmp_path: Path, dtype: type, stray: int) -> None:
+    class Counted(IndexValues):
+        reads = 0
+
+        def read(self, record: Record) -> np.ndarray:
+            type(self).reads += 1
+            return super().read(record)
+
+    record = save(tmp_path / "a.png", np.array([[0, stray, stray]], dtype))
+    with pytest.raises(UnknownValuesError) as caught:
+        ClassMasks.from_values({0: 0}, values=Counted()).read(record)
+    assert caught.value.pixels == {stray: 2} and Counted.reads == 1
 
 
 def test_record_without_a_mask_is_named() -> None:

@@ -152,15 +152,13 @@ class ClassMasks:
 
     def _label(self, record: Record, values: NDArray[Any]) -> NDArray[np.uint8]:
         table = self._lookup
-        if np.iinfo(values.dtype).max >= len(table):
-            values = np.minimum(values, len(table) - 1)  # the last entry is for all larger values
-        labels = np.take(table, values)
+        is_wide = np.iinfo(values.dtype).max >= len(table)  # the last entry is for all larger values
+        labels = np.take(table, np.minimum(values, len(table) - 1) if is_wide else values)
         if labels.max(initial=0) == _UNKNOWN:
-            raise self._unknown(record, labels)
+            raise self._unknown(record, values, labels)
         return labels.astype(np.uint8)
 
-    def _unknown(self, record: Record, labels: NDArray[np.uint16]) -> UnknownValuesError:
-        values = self.values.read(record)  # again, because values beyond the table were clipped
+    def _unknown(self, record: Record, values: NDArray[Any], labels: NDArray[np.uint16]) -> UnknownValuesError:
         unknown, counts = np.unique(values[labels == _UNKNOWN], return_counts=True)
         by_value = dict(zip(unknown.tolist(), counts.tolist(), strict=True))
         known, ignored = self.values.describe(value for value, _ in self.ids), self.values.describe(self.ignored)
