@@ -143,6 +143,24 @@ def test_the_decoder_is_quantised_as_written_and_has_to_be_faster_than_the_compo
     assert producers == ["as written", "composed"]
 
 
+def test_the_most_harmful_block_is_found_with_one_computation_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    harm = {"a": 1.0, "b": 2.0, "c": 8.0, "d": 1.0, "e": 3.0}
+    computed = []
+
+    def logits(content: onnx.ModelProto) -> list[np.ndarray]:
+        computed.append(content.producer_name)
+        in_float = harm if content.producer_name == "float" else content.producer_name
+        return [np.array([sum(value for block, value in harm.items() if block not in in_float) ** 0.5])]
+
+    quantizer = object.__new__(quantization.Quantizer)
+    quantizer.graph, quantizer.blocks = onnx.ModelProto(producer_name="float"), {block: [] for block in harm}
+    monkeypatch.setattr(quantizer, "_logits", logits)
+    monkeypatch.setattr(quantizer, "quantize", lambda blocks: onnx.ModelProto(producer_name="".join(blocks)))
+    assert quantizer.most_harmful([]) == ("c", pytest.approx(8 / 15))
+    assert quantizer.most_harmful(["c"]) == ("e", pytest.approx(3 / 7))
+    assert computed.count("float") == 1
+
+
 def test_for_vnni_weights_have_eight_bits_and_other_processors_refuse_them(
     bundle: Path, made: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,8 +206,13 @@ class Quantizer:
             float_blocks.append(block)
 
     def _error(self, float_blocks: Sequence[str]) -> float:
-        found, expected = self._logits(self.quantize(float_blocks)), self._logits(copy.deepcopy(self.graph))
-        return float(np.mean([np.square(a - b).mean() for a, b in zip(found, expected, strict=True)]))
+        found = self._logits(self.quantize(float_blocks))
+        return float(np.mean([np.square(a - b).mean() for a, b in zip(found, self._expected, strict=True)]))
+
+    @cached_property
+    def _expected(self) -> list[NDArray[Any]]:
+        """The logits in float."""
+        return self._logits(copy.deepcopy(self.graph))
 
     def _logits(self, content: "onnx.ModelProto") -> list[NDArray[Any]]:
         prune_outputs(content, (COARSE,))
