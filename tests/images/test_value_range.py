@@ -5,9 +5,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from pyramidseg.base.errors import DataError
-from pyramidseg.images.value_range import BYTES, RangeCheck, ValueRange
+from pyramidseg.data.channel_statistics import channel_sums
+from pyramidseg.images.value_range import BYTES, UNITS, RangeCheck, ValueRange
+from pyramidseg.model.input_scaling import normalize
 
 TWELVE = ValueRange("uint16", 0, 4095)
 SIXTEEN = ValueRange("uint16", 12, 65535)
@@ -114,3 +117,14 @@ def test_one_warning_for_many_images(caplog):
 def test_other_metadata_are_refused(text):
     with pytest.raises(ValueError):
         ValueRange.from_json(text)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_the_network_statistics_and_checks_of_images_have_the_same_units(dtype: str) -> None:
+    largest = np.iinfo(dtype).max if dtype in UNITS else 7
+    values = np.full((2, 2, 1), largest, dtype)
+    network = normalize(torch.from_numpy(values).permute(2, 0, 1)[None], torch.zeros(1), torch.ones(1))
+    expected = 1 if dtype in UNITS else 7
+    assert network.unique().tolist() == [expected]
+    assert channel_sums(values)[0].statistics().mean == expected
+    assert ValueRange.of(values).shares == (expected, expected)

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-RANGES: dict[str, tuple[int, float]] = {"uint8": (0, 255.0), "uint16": (0, 65535.0), "int16": (-32768, 1.0)}
-"""By integer dtype: the smallest value, and the unit of the Segmenter's mean and std, which is the dtype's range for
-unsigned integers (as in torchvision). Other dtypes are in raw units."""
+from pyramidseg.images.value_range import UNITS
+
+SMALLEST = {**dict.fromkeys(UNITS, 0), "int16": -32768}
+"""The smallest value by integer dtype. Mean and std of the Segmenter are in `UNITS`; of other dtypes in raw units."""
 
 _EXACT_IN_FLOAT32 = 2**24
 
@@ -26,7 +27,7 @@ class ChannelStatistics:
     Attributes:
         dtype: of the files.
         count: number of values, without nodata.
-        mean, deviation: in the Segmenter's units (`RANGES`); the population standard deviation.
+        mean, deviation: in the Segmenter's units (`UNITS`); the population standard deviation.
         low, high: smallest and largest value, as stored.
     """
 
@@ -63,9 +64,9 @@ class ChannelSums:
         """The statistics; NaN if there was no value."""
         if not self.count:
             return ChannelStatistics(self.dtype, 0, math.nan, math.nan, math.nan, math.nan)
-        unit = RANGES.get(self.dtype, (0, 1.0))[1]
+        unit = UNITS.get(self.dtype, 1.0)
         mean, variance = self.mean, self.moment / self.count
-        if self.dtype in RANGES:
+        if self.dtype in SMALLEST:
             mean = self.total / self.count
             variance = (self.count * self.squares - self.total**2) / self.count**2
         return ChannelStatistics(self.dtype, self.count, mean / unit, variance**0.5 / unit, self.low, self.high)
@@ -85,8 +86,8 @@ def channel_sums(values: NDArray[Any], nodata: NDArray[np.bool_] | None = None) 
         values[..., band] if nodata is None else values[..., band][~nodata[..., band]]
         for band in range(values.shape[2])
     ]
-    if dtype in RANGES:
-        smallest, values_of_type = RANGES[dtype][0], 2 ** (8 * values.itemsize)
+    if dtype in SMALLEST:
+        smallest, values_of_type = SMALLEST[dtype], 2 ** (8 * values.itemsize)
         shifted = (plane.ravel().astype(np.int64) - smallest for plane in planes)
         return [_of_counts(np.bincount(plane, minlength=values_of_type), dtype) for plane in shifted]
     return [_of_floats(plane, dtype) for plane in planes]
@@ -107,7 +108,7 @@ def _of_counts(counts: NDArray[np.int64], dtype: str) -> ChannelSums:
     sums = ChannelSums(dtype)
     present = np.flatnonzero(counts)
     if len(present):
-        levels = present + RANGES[dtype][0]
+        levels = present + SMALLEST[dtype]
         sums.count = int(counts.sum())
         sums.total = int(counts[present] @ levels)
         sums.squares = int(counts[present] @ levels**2)  # at most MAX_PIXELS * 2**32: fits 64 bits

@@ -16,7 +16,7 @@ from pyramidseg.base.stored_json import parse_stored
 logger = logging.getLogger(__name__)
 
 UNITS = {"uint8": 255.0, "uint16": 65535.0}
-"""What the network divides values of a type by; others by 1."""
+"""What the network divides values of a type by, its range (as in torchvision); others by 1."""
 
 SENSOR_BITS = (8, 10, 12, 14)
 """Depths that cameras and scanners store in 16 bits."""

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from pyramidseg.base.errors import DataError
+from pyramidseg.images.value_range import UNITS
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-INTEGER_RANGES: dict[torch.dtype, float] = {torch.uint8: 255.0, torch.uint16: 65535.0}
+INTEGER_RANGES: dict[torch.dtype, float] = {getattr(torch, name): unit for name, unit in UNITS.items()}
 """Unsigned integer images are scaled by the range of their dtype; floats and signed integers are not scaled."""
 
 
