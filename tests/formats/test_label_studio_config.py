@@ -1,6 +1,7 @@
 """Labels for a Label Studio project of other names: with its tags and labels, or refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ BRUSHES = """<View>
   <BrushLabels name="surface" toName="photo">
     <Label value="Street" predicted_values="Straße, wet"/><Label value="TREE"/>
   </BrushLabels>
-  <BrushLabels name="things" toName="photo"><Label value="car"/><Label value="boat"/></BrushLabels>
+  <BrushLabels name="things" toName="photo"><Label value="car" alias="c"/><Label value="boat"/></BrushLabels>
 </View>"""
 
 POLYGONS = BRUSHES.replace("BrushLabels", "PolygonLabels")
 
-LABELS = {"Straße, wet": "Street", "tree": "TREE", "car": "car"}
-TAGS = {"Street": "surface", "TREE": "surface", "car": "things"}
+LABELS = {"Straße, wet": "Street", "tree": "TREE", "car": "c"}
+TAGS = {"Street": "surface", "TREE": "surface", "c": "things"}
 
 
 @pytest.fixture
@@ -65,6 +66,13 @@ def test_brushes_have_the_projects_names(config: str, source: Path, tmp_path: Pa
     convert_dataset(source, to="label-studio", out=tmp_path / "out", label_config=write(tmp_path, config))
     assert check(source, tmp_path / "out", kind="brushlabels")
     assert (tmp_path / "out" / "label_config.xml").read_text(encoding="utf-8") == config
+
+
+def test_a_class_may_have_the_name_of_an_alias(source: Path, tmp_path: Path) -> None:
+    config = BRUSHES.replace('value="car" alias="c"', 'value="automobile" alias="car"')
+    convert_dataset(source, to="label-studio", out=tmp_path / "out", label_config=write(tmp_path, config))
+    labels = re.findall(r'"brushlabels": \["(\w+)"\]', (tmp_path / "out" / "train.json").read_text(encoding="utf-8"))
+    assert set(labels) == {"Street", "TREE", "car"}
 
 
 def test_polygons_have_the_projects_names_and_holes_are_cut_open_without_a_brush(source: Path, tmp_path: Path) -> None:

@@ -169,8 +169,8 @@ def test_webhooks_begin_it(bundle, tmp_path):
         assert begun.wait(5) and training.state.round == 1
 
 
-CONFIG = """<View><Image name="i" value="$photo"/><BrushLabels name="b" toName="i"><Label value="ROAD"/>
-  <Label value="Wood" predicted_values="tree"/><Label value="water"/></BrushLabels></View>"""
+CONFIG = """<View><Image name="i" value="$photo"/><BrushLabels name="b" toName="i"><Label value="road" alias="ROAD"/>
+  <Label value="forest" alias="Wood" predicted_values="tree"/><Label value="water"/></BrushLabels></View>"""
 CLASSES = ("background", "road", "tree")
 
 

@@ -16,7 +16,7 @@ class Control(NamedTuple):
     Attributes:
         kind: `BRUSHES` or `POLYGONS`.
         key: of the image among the data of a task.
-        labels: the label of each class, by class id.
+        labels: the label of each class, by class id, as results carry it: its alias, if it has one.
         unused: labels without a class.
     """
 
@@ -31,8 +31,8 @@ class Control(NamedTuple):
 def read_controls(config: str, classes: Classes, *, exclusive: bool = True) -> list[Control]:
     """The brushes and polygons of the first image that has some.
 
-    A class belongs to the label that lists it in `predicted_values`, else to that of its name, else of its name in
-    other case.
+    A class belongs to the label that lists it in `predicted_values`, else to that of its name (value or alias), else of
+    its name in other case.
 
     Args:
         config: the project's labelling configuration.
@@ -52,7 +52,7 @@ def read_controls(config: str, classes: Classes, *, exclusive: bool = True) -> l
     for tag in root.iter():
         kind, to_name = tag.tag.lower(), tag.get("toName", "")
         if kind in (BRUSHES, POLYGONS) and to_name in images:
-            listed = {label.get("value", ""): label.get("predicted_values", "") for label in tag.iter("Label")}
+            listed = {label.get("alias") or label.get("value") or "": label for label in tag.iter("Label")}
             found = {index: label for index, name in enumerate(classes.names) if (label := _label(name, listed))}
             unused = [label for label in listed if label not in found.values()]
             own = {index: label for index, label in found.items() if not (exclusive and index in taken)}
@@ -63,7 +63,10 @@ def read_controls(config: str, classes: Classes, *, exclusive: bool = True) -> l
     return [control for control in controls if control.to_name == controls[0].to_name]
 
 
-def _label(name: str, listed: Mapping[str, str]) -> str | None:
-    predicted = [label for label, names in listed.items() if name in (names, *map(str.strip, names.split(",")))]
-    alike = [label for label in listed if label.casefold() == name.casefold()]
-    return next(iter([*predicted, *[label for label in alike if label == name], *alike]), None)
+def _label(name: str, listed: Mapping[str, ElementTree.Element]) -> str | None:
+    texts = {label: tag.get("predicted_values", "") for label, tag in listed.items()}
+    predicted = [label for label, names in texts.items() if name in (names, *map(str.strip, names.split(",")))]
+    known = {label: (tag.get("value", ""), label) for label, tag in listed.items()}
+    equal = [label for label, names in known.items() if name in names]
+    alike = [label for label, names in known.items() if name.casefold() in map(str.casefold, names)]
+    return next(iter([*predicted, *equal, *alike]), None)
