@@ -180,7 +180,7 @@ def test_an_interruption_says_that_the_same_command_continues(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(*arguments: Any, **more: Any) -> None:
-        raise Interrupted("interrupted; everything up to epoch 1, step 1 is saved: --resume continues")
+        raise Interrupted("interrupted; everything up to epoch 1, step 1 is saved: `resume=True` continues")
 
     out = shutil.copytree(compared, tmp_path / "out")
     monkeypatch.setattr(study, "train_segmentation", interrupted)
