@@ -17,6 +17,12 @@ def test_wrong_path(tmp_path: Path) -> None:
         opened(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("source", ["", [], ["data", ""]])
+def test_an_empty_name_is_not_the_current_folder(source: Any) -> None:
+    with pytest.raises(DataError, match="names no dataset; give a folder"):
+        open_dataset(source)
+
+
 def test_file_that_is_no_description(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.zip: is not a dataset"):
         opened(write(tmp_path / "a.zip", ""))

@@ -116,3 +116,9 @@ def test_other_integers_are_refused_with_the_type_that_fits(dtype, advised):
 def test_bytes_that_are_no_image_are_refused(content):
     with pytest.raises(DataError, match=r"^image: "):
         load_image(content, channels=3)
+
+
+@pytest.mark.parametrize("mode", ["HSV", "LAB"])
+def test_images_of_pil_that_are_not_rgb_or_grey_are_refused(mode):
+    with pytest.raises(DataError, match=f"image: of Pillow mode {mode}; convert it to RGB first"):
+        load_image(Image.new(mode, (4, 4)), channels=3)

@@ -109,3 +109,10 @@ def test_files_of_unread_types_are_listed_and_sidecars_are_not(tmp_path: Path) -
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"types that are not read: 1 \.dcm, 1 \.mp4, 1 \.npy"):
         list(images_of(str(tmp_path), outside="out", skipped=[]))
+
+
+def test_an_empty_name_is_not_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match="an empty name stands for no image"):
+        stems("")
+    assert sorted(stems(".")) == ["a", "b", "deep/d", "deep/down/c"]

@@ -4,6 +4,8 @@ import csv
 import functools
 import itertools
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,12 +19,12 @@ import pyramidseg as ps
 from pyramidseg.base.errors import ConfigError, TrainingError, WeightsError
 from pyramidseg.base.overrides import load_config, parse_override
 from pyramidseg.model.bundle import read_bundle
-from pyramidseg.training import loop
+from pyramidseg.training import loop, segmentation_task
 from pyramidseg.training.checkpoint import Checkpoints
 from pyramidseg.training.finite_checks import require_finite
 from pyramidseg.training.loop import Run
 from pyramidseg.training.progress import TrainingProgress
-from support import TINY
+from support import TINY, assert_same_bits
 
 SETTINGS = dict(parse_override(text) for text in TINY)
 AS_THEY_ARE: dict[str, object] = {"in_channels": 1, "normalization": "encoder", "color": 0, "allow_leak": True}
@@ -125,6 +127,33 @@ def test_statistics_that_overflow_are_undone(scenes: Path, tmp_path: Path) -> No
     assert kept
     for file in kept:
         assert all(tensor.isfinite().all() for tensor in load_file(file).values())
+
+
+def test_a_run_that_diverged_has_no_scores_and_says_so(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = segmentation_task.loss_by_image
+    monkeypatch.setattr(segmentation_task, "loss_by_image", lambda *given: [sums * torch.nan for sums in real(*given)])
+    with pytest.raises(TrainingError, match=r"after epoch \d, the best by val_miou, is not finite: .* optim.lr=0.003"):
+        run_on(scenes, tmp_path / "run", epochs=2, optimizer="muon")
+    assert "epoch 1: not scored, as the validation loss is not finite" in caplog.text
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [row["val_miou"] for row in csv.DictReader(file)] == ["", ""]
+    assert "metrics" not in read_bundle(tmp_path / "run" / "best.safetensors").facts
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_the_callers_state_of_torch_neither_changes_nor_matters(
+    scenes: Path, trained: Run, tmp_path: Path, mode: Callable[[], AbstractContextManager[None]]
+) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with mode():
+        run = run_on(scenes, tmp_path / "run", precision="fp32")
+    assert torch.equal(torch.rand(3), expected)
+    assert_same_bits(run.folder, trained.folder)
 
 
 def test_weights_that_overflow_are_neither_validated_nor_saved(tmp_path: Path) -> None:

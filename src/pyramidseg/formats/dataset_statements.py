@@ -114,6 +114,8 @@ def read_statements(
         DataError: the source or the folder of its data does not exist.
         ConfigError: as `read_dataset_file`.
     """
+    if not source or (not isinstance(source, (str, Path)) and "" in source):
+        raise DataError(f"{source!r}: names no dataset; give a folder or a YAML file (. is the current folder)")
     if not isinstance(source, (str, Path)):
         entries = _by_name([SourceEntry(path=str(path)) for path in source])
         classes = tuple(ClassEntry(name=name) for name in data.classes) if data.classes else None

@@ -51,6 +51,8 @@ def image_array(source: object, name: str) -> Image:
         DataError: of another kind or shape.
     """
     if isinstance(source, PillowImage.Image):
+        if source.mode in ("HSV", "LAB"):
+            raise DataError(f"{name}: of Pillow mode {source.mode}; convert it to RGB first")
         turned = ImageOps.exif_transpose(source)
         array: Image = np.array(turned.convert(decoded_mode(turned)))
     elif isinstance(source, Tensor):

@@ -79,8 +79,8 @@ class Predictor:
     """Segments images with a model.
 
     Args:
-        model: path of a bundle or an exported file, a `Segmenter` (also compiled, or in DataParallel), or any other
-            `Backend`.
+        model: path of a bundle or an exported file, a `Segmenter` (also compiled, or in DataParallel), whose weights
+            are copied: make another predictor once they have been trained further; or any other `Backend`.
         backend: name in `BACKENDS`; `make_backend` explains `auto`.
         as_written: compute every layer of the decoder, instead of fewer operations with equal results.
         tta: average over flips and scales, which takes about seven times as long.

@@ -76,6 +76,10 @@ def images_of(name: str, *, outside: str | Path, skipped: list[Path]) -> Iterato
     Raises:
         DataError: it matches no image.
     """
+    if not name:
+        raise DataError(
+            "an empty name stands for no image; give a file, folder, pattern or list (. is the current folder)"
+        )
     if (listed := _listed(name, outside=str(outside))) is not None:
         yield from listed
         return

@@ -11,6 +11,7 @@ from pyramidseg.base.text import first_few
 from pyramidseg.data.loading import Batch
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.progress import TrainingProgress
+from pyramidseg.training.task import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,32 @@ def require_finite(components: TrainingComponents, progress: TrainingProgress) -
         raise TrainingError(
             f"the weights are not finite after epoch {progress.epoch + 1}, step {progress.step}: an update overflowed; "
             f"what was saved before is kept. Lower optim.lr={components.config.optim.peak_lr:g}"
+        )
+
+
+def finite_scores(validation: Validation, components: TrainingComponents, progress: TrainingProgress) -> Validation:
+    """The validation of an epoch, without scores where its loss is not finite: such logits have no classes."""
+    columns, metadata = validation
+    if math.isfinite(columns["val_loss"] or 0.0):
+        return validation
+    logger.warning(
+        f"epoch {progress.epoch + 1}: not scored, as the validation loss is not finite; if this stays, training has "
+        f"diverged: lower optim.lr={components.config.optim.peak_lr:g}"
+    )
+    return dict.fromkeys(columns), {name: value for name, value in metadata.items() if name != "metrics"}
+
+
+def require_score(components: TrainingComponents, progress: TrainingProgress) -> None:
+    """Refuse a run whose best epoch has no scores, before its report.
+
+    Raises:
+        TrainingError: the model of the best epoch cannot predict.
+    """
+    if progress.history[progress.best_epoch]["val_loss"] is None:
+        config = components.config
+        raise TrainingError(
+            f"the validation loss after epoch {progress.best_epoch + 1}, the best by {config.train.watch}, is not "
+            f"finite: training has diverged. Lower optim.lr={config.optim.peak_lr:g} in a new run"
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_
 
@@ -17,6 +18,7 @@ from pyramidseg.base.distributed import broadcast_buffers, on_first_rank, proces
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.output_lock import locked
 from pyramidseg.base.overrides import full_name, resolve_config
+from pyramidseg.base.seeds import own_randomness
 from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
 from pyramidseg.data.records import Dataset, DatasetSource
@@ -24,7 +26,7 @@ from pyramidseg.training.accelerator import StatisticsGuard, all_reduce_step, gr
 from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
 from pyramidseg.training.checkpoint import Checkpoints, restore_checkpoint, run_identity, stored_initial_weights
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
-from pyramidseg.training.finite_checks import not_finite, require_finite, warn_of_skip
+from pyramidseg.training.finite_checks import finite_scores, not_finite, require_finite, require_score, warn_of_skip
 from pyramidseg.training.initial_weights import InitialWeights
 from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import lr_factor, set_learning_rate
@@ -151,6 +153,8 @@ def fit(
     """
     with process_group(choose_device(device_of(out, config, resume=resume))), ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
+        for state in (own_randomness(), torch.inference_mode(mode=False), torch.enable_grad()):
+            stack.enter_context(state)
         on_first_rank(lambda: stack.enter_context(locked(out)))
 
         # The run folder: whether it may be used, and the settings that a resumed run keeps. Nothing is written yet.
@@ -197,6 +201,7 @@ def fit(
         checkpoints.save(components, progress, counts)
 
         # The report, from the best bundle.
+        require_score(components, progress)
         task.write_report(run, progress, components.notes)
         summary = progress.summary()
         logger.info(f"trained in {summary['training time']}; waiting for data: {summary['waiting for data']}")
@@ -284,7 +289,7 @@ def validate(
     with out_of_memory_explained(f"{batch}cut up the largest val images, in a new run"):
         while (validation := components.validation_that_fits(progress)) is None:
             checkpoints.save(components, progress, counts)  # a resumed run has the same batches
-        return validation
+        return finite_scores(validation, components, progress)
 
 
 def finish_epoch(
