@@ -1,10 +1,12 @@
 """Shared by all tests: made datasets, and the command line as people start it."""
 
+import gc
 import logging
 import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,8 +115,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks[item.path])
 
 
+def pytest_collection() -> None:
+    """What is imported and collected stays to the end: the garbage collector need not visit it, now or later."""
+    gc.disable()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fork the process that new ones are forked from, while nothing has been computed in this one."""
+    gc.freeze()
+    gc.enable()
     import torch
 
     import forks
@@ -126,6 +135,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_sessionfinish() -> None:
     """End it."""
+    gc.unfreeze()
     if "forks" in sys.modules:
         sys.modules["forks"].end()
 
@@ -152,6 +162,17 @@ def no_figures() -> Iterator[None]:
     from support import without_figures
 
     with without_figures():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def timing_collects_no_garbage() -> Iterator[None]:
+    """Times are compared without full collections before, half a second each with all that tests import."""
+    from pyramidseg.base import timing
+
+    nothing = types.SimpleNamespace(collect=int, freeze=int, unfreeze=int)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "gc", nothing)
         yield
 
 

@@ -323,10 +323,10 @@ def test_what_is_imported_before_the_models_is_left_out_of_collections(bundle, m
 
     handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr("uvicorn.Server.serve", serve)
+    gc.unfreeze()  # what the tests have frozen
     try:
         assert main(["serve", str(bundle), "--port", "0", "--workers", "0", "--device", "cpu", "-q"]) == 0
         assert frozen[0] > 100_000
     finally:
-        gc.unfreeze()
         for name, handler in handlers.items():
             signal.signal(name, handler)

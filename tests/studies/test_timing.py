@@ -1,5 +1,8 @@
+import gc
+
 import pytest
 
+from pyramidseg.base import timing
 from pyramidseg.base.timing import Timing, alternate
 
 
@@ -15,3 +18,14 @@ def test_ratios_are_taken_round_by_round():
     slow, quick = Timing((0.3, 0.6, 0.6)), Timing((0.1, 0.2, 0.3))
     assert slow.ratio_to(quick) == pytest.approx(3.0)
     assert slow.milliseconds == pytest.approx(600)
+
+
+def test_collections_between_calls_leave_out_what_was_there_before(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(timing, "gc", gc)  # which tests do without
+    gc.unfreeze()
+    found = []
+    try:
+        alternate({"a": lambda: found.append(gc.get_freeze_count())}, rounds=1, warmup=1)
+        assert all(count > 100_000 for count in found) and gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
