@@ -1,6 +1,7 @@
 """A call that is killed while it predicts a video leaves no output, and the next one completes them."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from forks import PythonProcess
 from made_videos import read_video, write_video
-from support import process_environment
 
 CALL = """
 import sys, time
@@ -27,10 +28,10 @@ predict_files(Predictor(Slow()), {sources!r}, {out!r}, save=("video", "shares", 
 """
 
 
-def start(tmp_path: Path, seconds: float) -> "subprocess.Popen[bytes]":
+def start(tmp_path: Path, seconds: float) -> PythonProcess:
     sources, out = [str(tmp_path / "in/a.mp4"), str(tmp_path / "in/b.mp4")], str(tmp_path / "out")
     code = CALL.format(tests=str(Path(__file__).parents[1]), seconds=seconds, sources=sources, out=out)
-    return subprocess.Popen([sys.executable, "-c", code], env=process_environment())
+    return PythonProcess("-c", code)
 
 
 def outputs(tmp_path: Path) -> list[str]:
@@ -43,18 +44,19 @@ def outputs(tmp_path: Path) -> list[str]:
 def test_nothing_half_written_stays_and_finished_videos_are_kept(tmp_path):
     for name, frames in (("a", 4), ("b", 100)):
         write_video(tmp_path / f"in/{name}.mp4", frames=frames, sound="aac")
-    process = start(tmp_path, 0.2)
     ledger = tmp_path / "out/ledger"
-    while not any(b"a.mp4" in path.read_bytes() for path in ledger.glob("*")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.5)  # it is within the second video, which takes five seconds
-    process.kill()
-    process.wait()
+    with start(tmp_path, 0.2) as process:
+        while not any(b"a.mp4" in path.read_bytes() for path in ledger.glob("*")):
+            assert not process.has_ended(), process.errors()
+            time.sleep(0.02)
+        time.sleep(0.5)  # it is within the second video, which takes five seconds
+        process.send(signal.SIGKILL, workers=False)
+        assert process.wait() == -signal.SIGKILL
     found = [name for name in outputs(tmp_path) if not name.startswith(".")]
     assert found == ["a_mask.mp4", "a_masks.zip", "a_overlay.mp4", "a_shares.csv"]
     finished = (tmp_path / "out/a_mask.mp4").stat().st_mtime_ns
-    assert start(tmp_path, 0).wait(300) == 0
+    with start(tmp_path, 0) as process:
+        assert process.wait(300) == 0, process.errors()
     assert (tmp_path / "out/a_mask.mp4").stat().st_mtime_ns == finished, "it is not predicted again"
     assert len(read_video(tmp_path / "out/b_mask.mp4")[0]) == 100
     names = [f"{name}_{ending}" for name in "ab" for ending in ("mask.mp4", "masks.zip", "overlay.mp4", "shares.csv")]
