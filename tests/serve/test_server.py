@@ -248,7 +248,7 @@ def tls_process(bundle, key, certificate):
 
     @contextmanager
     def run():
-        flags = ("--device", "cpu", "--ssl-keyfile", key, "--ssl-certfile", certificate)
+        flags = ("--device", "cpu", "--workers", "0", "--ssl-keyfile", key, "--ssl-certfile", certificate)
         with server_process(bundle, *flags, wait=False) as (url, _):
             yield url
 
