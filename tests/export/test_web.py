@@ -232,7 +232,7 @@ def test_memory_stays_bounded_over_many_photos(pages: dict[str, Path], tab: Tab,
     site = tmp_path / "site"
     shutil.copytree(pages["folder"].parent, site)
     (site / "engine.js").write_text(WASM_MEMORY + (site / "engine.js").read_text())
-    sizes = [(40 + 31 * number % 200, 60 + 47 * number % 230) for number in range(100)]
+    sizes = [(40 + 31 * number % 200, 60 + 47 * number % 230) for number in range(200)]
     photos = [photo(tmp_path / f"{number}.jpg", size, number) for number, size in enumerate(sizes)]
     ask = "new Promise((resolve) => { const channel = new BroadcastChannel('memory'); channel.onmessage = "
     ask += "({data}) => { channel.close(); resolve(data); }; channel.postMessage('how much'); })"
@@ -243,7 +243,7 @@ def test_memory_stays_bounded_over_many_photos(pages: dict[str, Path], tab: Tab,
         segmented(tab, *photos[:50])
         before = tab.evaluate(ask)
         tab.choose("#files", *photos[50:])
-        tab.wait("document.querySelectorAll('.thumbnail[data-status=done]').length === 100", seconds=90)
+        tab.wait("document.querySelectorAll('.thumbnail[data-status=done]').length === 200", seconds=90)
         assert max(before) >= 2**24  # the runtime's; a smaller one shows it whether there are threads
         assert tab.evaluate(ask) == before
         assert tab.evaluate("performance.memory.usedJSHeapSize") < 60e6
