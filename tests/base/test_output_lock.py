@@ -214,3 +214,8 @@ write_atomically(Path(sys.argv[1]), write)
     with locked(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_name_has_a_nul_character_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no folder can be created there"), locked(tmp_path / "a\0b"):
+        pass

@@ -164,3 +164,9 @@ def test_the_forms_of_a_crop() -> None:
     assert crops == [(320, 320), (256, 512), (256, 512)]
     with pytest.raises(ConfigError, match="'352y480' is not one side in pixels"):
         load_config(overrides={"data.crop": "352y480"})
+
+
+@pytest.mark.parametrize("name", ["model.weights", "model.encoder_weights", "data.group", "data.unlabeled"])
+def test_text_with_a_nul_character_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: contains a NUL character"):
+        load_config(overrides={name: "a\0b"})

@@ -118,17 +118,23 @@ def test_a_column_of_a_missing_csv_is_refused(tmp_path):
         found(f"{tmp_path}/images.csv:path")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe\x00", "ä.png\n".encode("latin-1")])
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe\x00", b"\xe4.png\n", b"a\0.\0p\0n\0g\0\n\0"])
 def test_an_empty_or_binary_list_is_one_error(tmp_path, content):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(DataError, match=r"list\.txt: (names no images|is not UTF-8)"):
         found(tmp_path / "list.txt")
 
 
-def test_paths_on_standard_input(folder, monkeypatch):
+@pytest.mark.parametrize("content", [b"a.png\ndeep/b.png\n", b"a.png\r\ndeep/b.png", b"a.png\0deep/b.png\0"])
+def test_paths_on_standard_input(folder, monkeypatch, content):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.stdin", io.StringIO("a.png\ndeep/b.png\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8"))
     assert list(found("-")) == ["a", "deep/b"]
+
+
+def test_paths_on_standard_input_may_have_line_breaks_and_bytes_of_any_encoding(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb.png\0\xe4.png\0"), "utf-8"))
+    assert list(found("-")) == ["a\nb", "\udce4"]
 
 
 def test_a_terminal_as_standard_input_is_refused(monkeypatch):

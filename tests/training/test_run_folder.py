@@ -100,7 +100,7 @@ def test_an_out_that_contains_an_input_is_refused(tmp_path: Path, monkeypatch: p
     for out in (tmp_path, Path(tmp_path.name), tmp_path / "data" / ".."):
         with pytest.raises(OutputError, match=r"`out=.*`: contains .*, which this run reads"):
             open_run(out, Config(), resume=False, overwrite=True, inputs=[tmp_path / place])
-    elsewhere = [tmp_path.parent / "other", "imagenet", "none", tmp_path.parent]
+    elsewhere = [tmp_path.parent / "other", "imagenet", "none", "a\0b", tmp_path.parent]
     with pytest.raises(OutputError, match=r"contains .*, which training does not write"):
         open_run(tmp_path, Config(), resume=False, overwrite=True, inputs=elsewhere)
 

@@ -174,7 +174,7 @@ def make_folder(folder: Path) -> None:
     with explained_writes(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError:  # in a file system that takes no folders, such as /proc
+        except (FileNotFoundError, ValueError):  # in a file system that takes no folders, such as /proc; no valid name
             raise OutputError(f"{folder}: no folder can be created there; choose another path") from None
 
 

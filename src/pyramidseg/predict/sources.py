@@ -138,7 +138,9 @@ def _listed(name: str, *, outside: str) -> Iterator[Source] | None:
     if name == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise DataError("-: reads paths from standard input, one a line, but nothing is piped into it")
-        return _sources((line.rstrip("\r\n") for line in sys.stdin), "standard input", Path())
+        text = sys.stdin.buffer.read().decode(sys.stdin.encoding, "surrogateescape")
+        lines = text.split("\0") if "\0" in text else (line.rstrip("\r") for line in text.split("\n"))
+        return _sources(lines, "standard input", Path())
     path, column = Path(name), None
     if not path.exists() and ".csv:" in name.lower():
         split = name.lower().rindex(".csv:") + len(".csv")
@@ -198,14 +200,13 @@ def _rows(path: Path, column: str | None) -> Iterator[str]:
     """The lines of a text file, or the values of a column of a CSV file with a header."""
     try:
         with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                yield from _column(file, path, column)
-            else:
-                yield from (line.rstrip("\r\n") for line in file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (
-            "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {first_line(error)}"
-        )
+            is_table = path.suffix.lower() == ".csv"
+            for row in _column(file, path, column) if is_table else (line.rstrip("\r\n") for line in file):
+                if "\0" in row:  # UTF-16
+                    raise UnicodeError
+                yield row
+    except (OSError, UnicodeError, csv.Error) as error:
+        reason = "is not UTF-8 text" if isinstance(error, UnicodeError) else f"cannot be read: {first_line(error)}"
         raise DataError(f"{path}: {reason}; a list of images is a UTF-8 text or CSV file") from None
 
 

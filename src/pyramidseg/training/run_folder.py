@@ -151,8 +151,8 @@ def _foreign_files(run: RunFolder) -> list[str]:
 def _refuse_inputs_inside(out: Path, inputs: Sequence[str | Path]) -> None:
     folder = out.resolve()
     for given in inputs:
-        path = Path(given).resolve()
-        if path.exists() and (path == folder or folder in path.parents):
+        path = Path(given)
+        if path.exists() and folder in (path.resolve(), *path.resolve().parents):
             raise OutputError(f"`out={out}`: contains {given}, which this run reads; choose another `out`")
 
 
