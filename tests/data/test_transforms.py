@@ -5,6 +5,7 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +61,19 @@ def test_any_image_becomes_a_crop_of_its_type(
     assert set(np.unique(crop_labels)) <= {*np.unique(labels), IGNORE}
     assert crop.flags.c_contiguous
     assert crop_labels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("crop", [(1, 1), (64, 1), (1, 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_torch_takes_crops_of_one_pixel_in_all_directions(crop: tuple[int, int], channels: int) -> None:
+    image, labels = pair(80, 90, channels)
+    changes = {"flip": 1.0, "vertical_flip": 1.0, "quarter_turns": 1.0, "gamma": 0.5, "color": 0.0}
+    for seed in range(8):
+        for looks in ({}, {"gamma": 0.0}):
+            pixels = augmented(image, labels, np.random.default_rng(seed), crop=crop, **{**changes, **looks})
+            config = AugmentationConfig.model_validate({"crop": crop, **changes, **looks})
+            views = Augmentation(config).two_views(image, labels, np.random.default_rng(seed))
+            assert {torch.from_numpy(array).shape[:2] for array in (*pixels, *views)} == {crop}
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.6, 2.0])

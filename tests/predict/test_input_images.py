@@ -56,6 +56,25 @@ def test_images_of_pil_are_turned_as_their_exif_says(tmp_path, orientation):
     assert np.array_equal(load_image(file.read_bytes(), channels=3), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("pixels", [COLOR[:, :1, :][:, ::-1], COLOR[:1][::-1]], ids=["column", "row"])
+def test_torch_takes_mirrored_images_of_one_pixel(dtype, pixels):
+    for channels in (1, 3):
+        image = pixels.astype(dtype)[::-1, ::-1][::-1, ::-1][..., :channels]
+        assert np.array_equal(torch.from_numpy(load_image(image, channels=channels)), image)
+        mirrored = image[:, ::-1] if image.shape[1] == 1 else image[::-1]
+        assert np.array_equal(torch.from_numpy(load_image(mirrored, channels=channels)), mirrored)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_torch_takes_files_of_one_pixel_of_any_orientation(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for pixels in (COLOR[:, :1], COLOR[:1]):
+        Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+        assert torch.from_numpy(read_image(tmp_path / "photo.png", channels=3)).ndim == 3
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_modes_of_pil(tmp_path, mode):
     image = Image.fromarray(COLOR).convert(mode)

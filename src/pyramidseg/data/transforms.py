@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.classes import IGNORE
+from pyramidseg.images.open_image import contiguous
 
 TURNED_TRIES = 8
 """Attempts to keep the labels on which a crop was placed, if the crop is turned."""
@@ -87,10 +88,10 @@ class Augmentation:
                 image[inside], labels[inside] = from_image[inside], pasted
         if settings.color:
             image = jitter_color(image, *rng.uniform(1 - settings.color, 1 + settings.color, size=3))
-        image = degrade(np.ascontiguousarray(image), settings, rng)
+        image = degrade(contiguous(image), settings, rng)
         if settings.cutout and rng.random() < settings.cutout:
             image, labels = cut_out(image, labels, rng)
-        return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+        return contiguous(image), contiguous(labels)
 
     def two_views(self, image: Image, inside: Labels, rng: np.random.Generator) -> tuple[Image, Labels]:
         """(H, W, C) unlabelled image to two views of a crop, (h, w, 2C), and where they show the image, (h, w).
@@ -103,8 +104,8 @@ class Augmentation:
         """
         weak, inside, _ = self._crop(image, inside, rng, 0.0)
         strong = jitter_color(weak, *rng.uniform(1 - STRONG_COLOR, 1 + STRONG_COLOR, size=3))
-        strong = degrade(np.ascontiguousarray(strong), STRONG_LOOKS, rng)
-        return np.concatenate([weak, strong], axis=2), np.ascontiguousarray(inside)
+        strong = degrade(contiguous(strong), STRONG_LOOKS, rng)
+        return np.concatenate([weak, strong], axis=2), contiguous(inside)
 
     def _crop(
         self, image: Image, labels: Labels, rng: np.random.Generator, rare_share: float

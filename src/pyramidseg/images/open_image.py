@@ -252,7 +252,12 @@ def apply_orientation(values: NDArray[Any], orientation: int) -> NDArray[Any]:
         values = values[::-1]
     if orientation in (2, 3, 6, 7):
         values = values[:, ::-1]
-    return np.ascontiguousarray(values)
+    return contiguous(values)
+
+
+def contiguous(values: NDArray[Any]) -> NDArray[Any]:
+    """`np.ascontiguousarray`, also where an axis of length 1 has a negative stride, which torch does not take."""
+    return values.copy() if min(values.strides) < 0 else np.ascontiguousarray(values)
 
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")

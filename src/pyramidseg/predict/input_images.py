@@ -16,6 +16,7 @@ from torch import Tensor
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.setting_types import Channels
 from pyramidseg.images.decode import convert_channels, decoded_mode, pixel_count, read_image
+from pyramidseg.images.open_image import contiguous
 from pyramidseg.predict.segmentation import Image
 
 ImageLike: TypeAlias = str | Path | bytes | Image | Tensor | PillowImage.Image
@@ -84,7 +85,7 @@ def check_image(image: Image, name: str) -> Image:
         DataError: of another type, or with values that are not finite.
     """
     if image.dtype in (np.uint8, np.uint16, np.int16, np.float32):
-        converted = np.ascontiguousarray(image)
+        converted = contiguous(image)
     elif image.dtype == np.bool_:
         converted = image.astype(np.uint8) * np.uint8(255)  # as files of 1 bit are read
     elif image.dtype in (np.float16, np.float64):

@@ -24,6 +24,7 @@ from pyramidseg.formats.paired import IMAGE_FOLDERS, MASK_FOLDERS
 from pyramidseg.formats.splitting import draw_key
 from pyramidseg.images.decode import check_channels, read_header, read_image
 from pyramidseg.images.image_files import list_images
+from pyramidseg.images.open_image import contiguous
 from pyramidseg.inspection.defect_summary import refuse_files
 
 DEFAULT_VAL_SHARE = 0.1
@@ -199,7 +200,7 @@ class ClassificationSamples(SampleDataset):
             image = image[:, ::-1]
         if data.color:
             image = jitter_color(image, *rng.uniform(1 - data.color, 1 + data.color, size=3))
-        return np.ascontiguousarray(image), np.int64(self.folders.label(record))
+        return contiguous(image), np.int64(self.folders.label(record))
 
 
 def random_resized_crop(image: NDArray[Any], crop: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
