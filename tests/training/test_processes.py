@@ -154,6 +154,18 @@ def test_workers_are_not_begun_without_files_for_all_of_them(scenes: Path, monke
     loader.close()
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_daemonic_process_is_told_to_train_without_workers(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
+) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    settings = {**TINY_SETTINGS, "workers": workers}
+    with pytest.raises(ps.ConfigError, match="cannot start loading workers; give `workers=0`"):
+        ps.train(scenes, out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+    ps.train(scenes, out=tmp_path / "run", epochs=1, **{**settings, "workers": 0})
+
+
 WAITING = """
 import sys, time
 from torch.utils.data import _utils

@@ -1,6 +1,7 @@
 """The components of a training run: what the loop needs besides the task."""
 
 import logging
+import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.distributed import rank, world_size
-from pyramidseg.base.errors import TrainingError
+from pyramidseg.base.errors import ConfigError, TrainingError
 from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
 from pyramidseg.base.machine import available_processors
 from pyramidseg.data.epoch_plan import EpochPlan
@@ -183,11 +184,19 @@ def local_processes() -> int:
 
 
 def loading_workers(config: Config, device: torch.device) -> int:
-    """Loading processes of this training process: as set, else 1 for training on the CPU, and up to 8 for a GPU."""
-    if config.data.workers is not None:
-        return config.data.workers
-    share = max(1, available_processors() // local_processes())
-    return min(8, share) if device.type != "cpu" else 1
+    """Loading processes of this training process: as set, else 1 for training on the CPU, and up to 8 for a GPU.
+
+    Raises:
+        ConfigError: this process may not start any.
+    """
+    share = max(1, available_processors() // local_processes()) if device.type != "cpu" else 1
+    workers = min(8, share) if config.data.workers is None else config.data.workers
+    if workers and multiprocessing.current_process().daemon:
+        raise ConfigError(
+            f"data.workers={workers}: a daemonic process, such as one of a multiprocessing.Pool, cannot start loading "
+            "workers; give `workers=0`"
+        )
+    return workers
 
 
 @contextmanager
