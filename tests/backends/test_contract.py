@@ -3,7 +3,9 @@
 A new runtime is checked by its entry in `BACKENDS`, and in `EXPORTED` if it runs files.
 """
 
+import copy
 import importlib.util
+import pickle
 
 import pytest
 import torch
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyramidseg.backends import BACKENDS, EXPORTED, make_backend
-from pyramidseg.base.errors import DataError, DeviceError
+from pyramidseg.base.errors import DataError, DeviceError, WeightsError
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.predict.predictor import Predictor
 
 EXPORTED_BY_NAME = {backend.name: backend for backend in EXPORTED.values()}
 COMPILED = {"torch-compiled"}
@@ -60,6 +63,25 @@ def test_logits_are_the_models_for_any_batch_and_size(backend, model, batch, hei
 def test_calling_it_upsamples_the_coarse_logits(backend):
     images = noise(2, 45, 61)
     assert torch.equal(backend.geometry.upsample(backend.coarse_logits(images), 45, 61), backend(images))
+
+
+@pytest.mark.parametrize("copied", [lambda backend: pickle.loads(pickle.dumps(backend)), copy.deepcopy])
+def test_pickled_and_copied_ones_compute_the_same(backend, copied):
+    predictor = copied(Predictor(backend))
+    assert str(predictor.backend) == str(backend)
+    assert torch.equal(predictor.backend(noise(2, 45, 61)), backend(noise(2, 45, 61)))
+
+
+def test_a_pickled_export_that_is_not_there_any_more_is_one_error(exported, tmp_path, monkeypatch):
+    source = exported("torch")
+    (tmp_path / source.name).write_bytes(source.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(make_backend(source.name, device="cpu"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickled).path == tmp_path / source.name
+    (tmp_path / source.name).unlink()
+    with pytest.raises(WeightsError, match="no such file"):
+        pickle.loads(pickled)
 
 
 def test_it_describes_the_model_and_where_it_runs(backend, model):

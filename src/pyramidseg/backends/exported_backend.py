@@ -5,6 +5,7 @@ Legend: B batch, C channels, H W pixels.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -137,6 +138,11 @@ class ExportedBackend(ModelBackend):
         """Open the file with one thread if the runtime has threads of its own, which are in the parent process."""
         if self.threaded:
             type(self).__init__(self, self.path, device="cpu", precision=self._wanted_precision, outputs=self.outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as the path of its file, which is opened again on the same device."""
+        options = {"device": self.place, "precision": self._wanted_precision, "outputs": self.outputs}
+        return partial(type(self), self.path.absolute(), **options), ()
 
     @classmethod
     def read_metadata(cls, path: Path) -> ExportMetadata:
