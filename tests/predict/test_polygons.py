@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,31 @@ def test_polygons_are_where_the_stored_pixels_are(orientation: int, tmp_path: Pa
         found = Segmentation(shown, Brightness.classes, np.ones(shown.shape, np.float32), georeference=place)
         write_polygons(tmp_path / name, found, PolygonOptions())
     assert (tmp_path / "turned").read_bytes() == (tmp_path / "plain").read_bytes()
+
+
+@pytest.mark.parametrize("in_windows", [False, True])
+def test_images_whose_polygons_cannot_be_written_are_named_and_leave_no_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_windows: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "shapely", None)
+    if in_windows:
+        monkeypatch.setattr("pyramidseg.images.file_checks.MAX_PIXELS", 1000)
+    images, out = tmp_path / "images", tmp_path / "out"
+    places = {
+        "good": (UTM, TRANSFORM),
+        "local": ('LOCAL_CS["x",UNIT["metre",1]]', TRANSFORM),
+        "meridian": ("EPSG:4326", (1e-4, 0, 179.999, 0, -1e-4, 10)),
+        "pole": ("EPSG:3031", (1, 0, -30, 0, -1, 24)),
+    }
+    for name, (crs, transform) in places.items():
+        write_image(images / f"{name}.tif", picture(), crs=crs, transform=transform, photometric="RGB")
+    summary = predict_files(Predictor(Brightness()), [images], out, save=("polygons",))
+    errors = {Path(entry["image"]).stem: entry["error"].removeprefix(entry["image"]) for entry in summary.failed}
+    assert errors["local"].startswith(": coordinates cannot be transformed")
+    assert errors["meridian"].startswith(": cutting polygons at the 180th meridian needs shapely")
+    assert errors["pole"].startswith(": a polygon is around a pole")
+    assert {path.stem for path in out.iterdir() if path.is_file() and path.suffix != ".json"} == {
+        "good_mask" if in_windows else "good",
+        "good_polygons",
+    }
+    assert (out / "predictions.json").is_file()

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from pyramidseg.base.errors import ConfigError, DataError
+from pyramidseg.base.errors import ConfigError, DataError, MissingExtra
 from pyramidseg.base.ledger import Ledger
 from pyramidseg.base.log import track
 from pyramidseg.base.parallel import map_in_order
@@ -22,7 +22,7 @@ from pyramidseg.predict.outputs.output_writers import Writer, output_writers
 from pyramidseg.predict.outputs.polygon_layers import EXACT_POLYGONS, PolygonOptions
 from pyramidseg.predict.outputs.video_outputs import VIDEO_OUTPUTS
 from pyramidseg.predict.pipeline import stage_threads
-from pyramidseg.predict.predict_scenes import Written, predict_scenes, remove_finished_rows
+from pyramidseg.predict.predict_scenes import Written, error_about, predict_scenes, remove_finished_rows
 from pyramidseg.predict.predict_videos import EVERY_FRAME, VideoOptions, predict_videos
 from pyramidseg.predict.predicted_labels import check_formats, label_configs, refuse_scenes, write_labels
 from pyramidseg.predict.predictor import PredictionResult, Predictor, result_pixels
@@ -287,9 +287,12 @@ def _write(
             write = writers[name].write
             return folder.write(outputs[name], lambda part: reported.update(write(part, segmentation, image) or {}))
 
-        files = {name: written(name) for name in writers}
-    except DataError as error:
-        entry["error"] = not_fetched.pop(path, "") or str(error).replace(str(path), location)
+        for name in writers:
+            files[name] = written(name)
+    except (DataError, MissingExtra) as error:
+        entry["error"] = not_fetched.pop(path, "") or error_about(location, error, path)
+        while files:
+            (folder.folder / outputs[files.popitem()[0]]).unlink(missing_ok=True)
     else:
         height, width = segmentation.labels.shape
         tiles = {} if (used := result.tiles) is None else {"tile_px": used.tile_px, "overlap_px": used.overlap_px}

@@ -82,14 +82,21 @@ def predict_scenes(
                     entry["polygons"] = {**asdict(polygons), **layer.counts}
                 entry |= {"outputs": outputs, **prediction.entry(), "scene": asdict(options)}
         except (DataError, ConfigError, OutOfMemory, MissingExtra) as error:
-            entry["error"] = str(error)
+            entry["error"] = error_about(location, error, path)
+            if files:
+                (folder.folder / output).unlink(missing_ok=True)
+                files = {}
         if is_url(location):
             path.unlink(missing_ok=True)
-        if "error" in entry:
-            entry["error"] = entry["error"].replace(str(path), location)
         yield job, entry, files
         if "error" not in entry:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def error_about(location: str, error: Exception, path: Path) -> str:
+    """The message of an error about an image, which is named by its location, not by the path of its copy."""
+    text = str(error).replace(str(path), location)
+    return text if location in text else f"{location}: {text}"
 
 
 def rows_folder(folder: OutputFolder, output: str) -> Path:

@@ -30,9 +30,7 @@ Polygon = list[list[Points]]
 """Rings of each part, the outer one first; there is one part unless it has been cut at the 180th meridian."""
 
 
-def place_rings(
-    regions: Sequence[TracedRegion], place: Georeference | None, *, in_degrees: bool, image: str
-) -> list[Polygon]:
+def place_rings(regions: Sequence[TracedRegion], place: Georeference | None, *, in_degrees: bool) -> list[Polygon]:
     """The rings of each region on the map: closed, outer rings counterclockwise, holes clockwise (y up or down).
 
     Args:
@@ -53,7 +51,7 @@ def place_rings(
     placed = np.split(points, np.cumsum([len(ring) for ring in rings])[:-1])
     if in_degrees and place is not None:
         placed = [
-            _continuous(ring, place, image) if np.ptp(own[:, 0]) > 180 else own
+            _continuous(ring, place) if np.ptp(own[:, 0]) > 180 else own
             for ring, own in zip(rings, placed, strict=True)
         ]
     x, y = (placed[0] - placed[0][0]).T  # an outer ring; near 0, where products are exact enough
@@ -66,7 +64,7 @@ def place_rings(
     ]
 
 
-def _continuous(ring: Points, place: Georeference, image: str) -> Points:
+def _continuous(ring: Points, place: Georeference) -> Points:
     """Longitude and latitude of a ring in pixels, where longitude goes on beyond 180 and -180 degrees."""
     at = np.append(0, np.cumsum(np.ceil(np.abs(np.diff(ring, axis=0)).max(axis=1) / 4))).astype(np.int64)
     dense = np.stack([np.interp(np.arange(at[-1] + 1), at, side) for side in ring.T], axis=1)
@@ -74,8 +72,8 @@ def _continuous(ring: Points, place: Georeference, image: str) -> Points:
     lon = lon + 360 * np.round((np.unwrap(lon, period=360) - lon) / 360)  # rings that touch stay equal there
     if abs(lon[-1] - lon[0]) > 180:
         raise DataError(
-            f"{image}: a polygon is around a pole, where GeoJSON cannot have it; write masks, or "
-            "polygons as geopackage (pyramidseg predict --save polygons --polygon-format geopackage)"
+            "a polygon is around a pole, where GeoJSON cannot have it; write masks, or polygons as "
+            "geopackage (pyramidseg predict --save polygons --polygon-format geopackage)"
         )
     return np.stack([lon, lat], axis=1)[at]
 
@@ -120,7 +118,10 @@ def _encode(image: LabelledImage, classes: Classes) -> WrittenLabels:
     background = [index for index in not_outlined(classes) if index != IGNORE]
     outlines = Outlines.of(stored, skip=background, simplify_px=0)
     regions = outlines.regions
-    polygons = place_rings(regions, place, in_degrees=True, image=str(image.image))
+    try:
+        polygons = place_rings(regions, place, in_degrees=True)
+    except DataError as error:
+        raise DataError(f"{image.image}: {error}") from None
     names, found = dict(enumerate(classes.names)), {region.value for region in regions}
     properties: list[dict[str, Any]] = [{CLASS_PROPERTY: names.get(region.value)} for region in regions]
     for region, own in zip(regions, properties, strict=True) if certain is not None else ():

@@ -143,7 +143,7 @@ class PolygonLayer:
         in_degrees = self._options.format == "geojson"
         shapely = importlib.import_module("shapely") if importlib.util.find_spec("shapely") is not None else None
         for regions in self._regions(Location(path)):
-            polygons = place_rings(regions, self._place, in_degrees=in_degrees, image=str(path))
+            polygons = place_rings(regions, self._place, in_degrees=in_degrees)
             if shapely is not None:
                 parts = [_wkb(part) for parts in polygons for part in parts]
                 own = int((~shapely.is_valid(shapely.from_wkb(parts))).sum())
