@@ -192,7 +192,7 @@ def test_outputs_that_need_the_whole_image_are_refused(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.tif", smooth(200, 300), photometric="RGB")
     summary = predict(path, tmp_path / "out", save=("overlay", "geotiff"))
     assert [entry["error"] for entry in summary.failed] == [
-        f"{path}: is predicted in windows, which writes mask, polygons, geotiff only; leave overlay out of --save"
+        f"{path}: is predicted in windows, which writes mask, polygons, geotiff only; leave overlay out of `save`"
     ]
 
 
