@@ -40,9 +40,6 @@ SMOOTHING = 0.05
 CLEAR, FEWEST = 0.7, 16
 """Pixels with a larger probability of their class are left out, unless fewer than one in `FEWEST` would be kept."""
 
-NEAR, NEAR_WEIGHT = 2, 4.0
-"""Pixels within so many of another class weigh so many times as much."""
-
 DEEP = 0.4
 """Weight of the mean cross entropy of the levels."""
 
@@ -65,16 +62,6 @@ def hard_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
 def mean_of_sums(sums: Tensor, targets: Targets) -> Tensor:
     """The first sum by the second."""
     return sums[0] / sums[1].clamp_min(losses.SMALLEST) / targets.micro_batches
-
-
-def bordered_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
-    """(2,): sums of v[y] * -log p[y] and of v[y], which is larger than w[y] near another class."""
-    weights, log_p_true = _true(log_p, labels, targets)
-    plane = labels.view(1, *targets.labels.shape[1:]).to(log_p.dtype)
-    side = 2 * NEAR + 1
-    highest, lowest = F.max_pool2d(plane, side, 1, NEAR), -F.max_pool2d(-plane, side, 1, NEAR)
-    weights = weights * torch.where((highest != lowest).flatten(), NEAR_WEIGHT, 1.0)
-    return torch.stack([-(weights * log_p_true).sum(), weights.sum()])
 
 
 def jaccard_of_sums(sums: Tensor, targets: Targets) -> Tensor:
@@ -127,7 +114,7 @@ CANDIDATES = {
     "focal-dice": Candidate({"loss.cross_entropy": 0.0, "loss.focal": 1.0}),
     "smoothing": Candidate(terms={"cross_entropy": Loss(smoothed_sums, weighted_mean)}),
     "hard-pixels": Candidate(terms={"cross_entropy": Loss(hard_sums, mean_of_sums)}),
-    "borders": Candidate(terms={"cross_entropy": Loss(bordered_sums, mean_of_sums)}),
+    "borders": Candidate({"loss.border": 3.0}),
     "jaccard": Candidate(terms={"dice": Loss(dice_sums, jaccard_of_sums)}),
     "lovasz": Candidate(terms={"dice": Loss(lovasz_sums, mean_over_images)}),
     "deep": Candidate(deep=True),

@@ -93,6 +93,29 @@ def test_focal_equals_a_loop(seed: int, gamma: float) -> None:
     assert ours == pytest.approx(focal_by_loop(logits, labels, weights, gamma))
 
 
+def border_by_loop(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
+    total = divisor = 0.0
+    log_p = logits.detach().log_softmax(1)
+    for b, y, x in np.ndindex(*labels.shape):
+        label = int(labels[b, y, x])
+        if label != IGNORE:
+            window = labels[b, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+            at_border = bool(((window != label) & (window != IGNORE)).any())
+            total -= float(weights[label] * log_p[b, label, y, x]) * at_border
+            divisor += float(weights[label])
+    return total / divisor
+
+
+@given(st.integers(0, 10_000), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_border_equals_a_loop(seed: int, even: bool) -> None:
+    logits, labels, weights = sample(seed)
+    if even:  # most pixels have no other class near
+        labels[(labels != IGNORE) & (torch.arange(7) < 6)] = 1
+    ours = loss_of("border", logits, targets_of(labels, weights)).item()
+    assert ours == pytest.approx(border_by_loop(logits, labels, weights))
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_dice_equals_a_loop(seed: int) -> None:

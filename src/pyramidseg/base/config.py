@@ -189,6 +189,8 @@ class LossConfig(Section):
     """Weight of the Dice loss."""
     focal: Weight = 0.0
     """Weight of the focal loss."""
+    border: Weight = 0.0
+    """Weight of the cross entropy of pixels within 2 pixels of another class, in addition."""
     focal_gamma: Weight = 2.0
     """Exponent of the focal loss."""
     unlabeled_weight: Weight = 1.0
@@ -204,8 +206,8 @@ class LossConfig(Section):
 
     @model_validator(mode="after")
     def _check_weights(self) -> "LossConfig":
-        if self.cross_entropy == self.dice == self.focal == 0:
-            raise ValueError("loss.cross_entropy, loss.dice and loss.focal are all 0: give at least one a weight")
+        if self.cross_entropy == self.dice == self.focal == self.border == 0:
+            raise ValueError("loss.cross_entropy, loss.dice, loss.focal and loss.border are all 0: give one a weight")
         return self
 
 

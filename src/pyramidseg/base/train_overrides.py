@@ -78,6 +78,7 @@ class TrainOverrides(ModelOverrides, total=False):
     cross_entropy: float
     dice: float
     focal: float
+    border: float
     focal_gamma: float
     unlabeled_weight: float
     confidence: float

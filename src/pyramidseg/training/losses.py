@@ -25,6 +25,9 @@ from pyramidseg.base.errors import ConfigError
 SMALLEST = 1e-12
 """Replaces a divisor of 0 if no pixel is labelled; the loss is then 0."""
 
+NEAR_PX = 2
+"""A pixel is at a border if another class is in the window of so many pixels to each side."""
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -81,6 +84,15 @@ def focal_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
     return -(weights * modulation * log_p_true).sum()
 
 
+def border_sums(log_p: Tensor, labels: Tensor, targets: Targets) -> Tensor:
+    """Sum of w[y] * -log p[y] over the pixels at borders between classes; ignored pixels are of none."""
+    weights, log_p_true = _of_true_class(log_p, labels, targets)
+    plane, size = labels.view(1, *targets.labels.shape[1:]).to(log_p.dtype), 2 * NEAR_PX + 1
+    highest = F.max_pool2d(plane.where(plane != IGNORE, -1), size, stride=1, padding=NEAR_PX)
+    lowest = -F.max_pool2d(-plane, size, stride=1, padding=NEAR_PX)  # `IGNORE` is above all classes
+    return -(weights * log_p_true)[(highest > lowest).flatten()].sum()
+
+
 def _of_true_class(log_p: Tensor, labels: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """Weight (0 if ignored) and log-probability of each pixel's true class, (N,) each."""
     labelled = labels != IGNORE
@@ -121,6 +133,7 @@ LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(cross_entropy_sums, weighted_mean),
     "dice": Loss(dice_sums, dice_of_sums),
     "focal": Loss(focal_sums, weighted_mean),
+    "border": Loss(border_sums, weighted_mean),
 }
 
 
