@@ -106,6 +106,9 @@ def test_roboflow(client, lone):
         ("application/json", "application/json"),
         ("*/*", "application/json"),
         ("text/html, image/png;q=0.9", "image/png"),
+        ("image/png;q=0.1, application/json;q=0.9", "application/json"),
+        ("image/png; q=0.1, */*;q=0.5", "application/json"),
+        ("*/*, application/json;q=0", "image/png"),
         ("application/x-npz", "application/x-npz"),
     ],
 )

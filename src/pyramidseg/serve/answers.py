@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -118,21 +119,26 @@ FORMATS = {
 }
 """Forms by the name that `format` takes."""
 
-BY_ACCEPT = {
-    **dict.fromkeys(("", "*/*", "application/*", "application/json"), "json"),
-    **dict.fromkeys(("image/*", "image/png"), "labels"),
-    "image/tiff": "geotiff",
-    "application/x-npz": "npz-probabilities",
-}
+BY_TYPE = ("json", "labels", "geotiff", "npz-probabilities")
+"""The form for each media type; the first ones for types such as `*/*`."""
 
 
 def format_for(accept: str) -> str:
-    """The form for a header `Accept`, by the order of its types.
+    """The form for a header `Accept`, by quality (RFC 9110, section 12.5.1), and then by the order of its types.
 
     Raises:
         Refused: 406, none of its types is possible.
     """
-    for kind in (part.partition(";")[0].strip().lower() for part in accept.split(",")):
-        if kind in BY_ACCEPT:
-            return BY_ACCEPT[kind]
+    asked = dict[str, float]()
+    for kind, *parameters in (part.split(";") for part in re.sub(r"\s", "", accept.lower() or "*/*").split(",")):
+        given = [re.fullmatch(r"q=([01](?:\.\d*)?)", parameter) for parameter in parameters]
+        asked[kind] = next((float(quality[1]) for quality in given if quality), 1.0)
+
+    def rank(form: str) -> tuple[float, int]:
+        kind = FORMATS[form].media_type
+        matching = next((one for one in (kind, f"{kind.partition('/')[0]}/*", "*/*") if one in asked), None)
+        return (0.0, 0) if matching is None else (asked[matching], -[*asked].index(matching))
+
+    if rank(best := max(BY_TYPE, key=rank))[0]:
+        return best
     raise Refused(406, f"Accept: {accept[:100]}: not possible; use format= with one of {', '.join(FORMATS)}")
