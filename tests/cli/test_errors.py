@@ -68,6 +68,7 @@ def dataset_with(root: Path, mask: np.ndarray) -> Path:
         (["describe", "resnett50"], ["resnett50", "did you mean 'resnet50'"]),
         (["train", "x", "--data", "y"], ["unrecognized option --data", "did you mean --device or"]),
         (["predict", "x", "y", "--out", "o", "--save", "overlays"], ["--save: 'overlays'", "did you mean 'overlay'?"]),
+        (["predict", "x", "y", "--out", "o", "--save", "zzzz"], ["labelme, mask, masks, overlay"]),
         (["predict", "x", "y", "--out", "o", "--save", "mask,,overlay"], ["'mask,,overlay'", "by commas"]),
         (["benchmark", "x", "--backends", "onnx"], ["--backends: 'onnx'", "did you mean 'onnxruntime'?"]),
         (["describe", "vgg16", "finest_stride=3"], ["model.finest_stride=3"]),

@@ -99,7 +99,7 @@ def comma_list(*, known: Iterable[str] = ()) -> Callable[[str], tuple[str, ...]]
     Args:
         known: the allowed names; empty allows all.
     """
-    allowed = tuple(known)
+    allowed = tuple(dict.fromkeys(known))
 
     def names(text: str) -> tuple[str, ...]:
         parts = tuple(part.strip() for part in text.split(","))
