@@ -60,7 +60,10 @@ def test_evaluation_is_that_of_the_models_own_order(model, tmp_path, order):
     [
         (("sky", "road", "bus"), "only in the dataset: bus; only in the model: car; rename"),
         (("class 0", "class 1", "class 2"), "list the model's names under classes in the dataset's YAML file"),
-        (("sky", "road"), "2 classes, but the model has 3"),
+        (
+            ("sky", "road"),
+            "2 classes, but the model has 3; only in the dataset: none; only in the model: car; evaluate",
+        ),
     ],
 )
 def test_other_names_are_refused(model, tmp_path, names, message):

@@ -270,10 +270,12 @@ def with_classes(dataset: Dataset, known: Classes) -> Dataset:
         DataError: other names; names the first difference.
     """
     names = dataset.classes.names
+    own, other = (first_few(sorted({*some} - {*rest})) for some, rest in ((names, known.names), (known.names, names)))
+    sides = f"only in the dataset: {own}; only in the model: {other}"
     if len(names) != len(known):
         raise DataError(
-            f"{dataset.source}: {len(names)} classes, but the model has {len(known)} "
-            f"({first_few(known.names)}); evaluate it on a dataset with its own classes"
+            f"{dataset.source}: {len(names)} classes, but the model has {len(known)}; {sides}; evaluate it on a "
+            "dataset with its own classes, or list those in the dataset's YAML file"
         )
     if names == known.names:
         return dataset
@@ -286,8 +288,7 @@ def with_classes(dataset: Dataset, known: Classes) -> Dataset:
     advice = (
         "list the model's names under classes in the dataset's YAML file, in the order of the mask values"
         if names == Classes.unnamed(len(names)).names
-        else f"only in the dataset: {first_few(sorted(set(names) - set(known.names)))}; only in the model: "
-        f"{first_few(sorted(set(known.names) - set(names)))}; rename those in the dataset that mean the same"
+        else f"{sides}; rename those in the dataset that mean the same"
     )
     raise DataError(
         f"{dataset.source}: class {index} is {names[index]!r}, but the model calls it {known.names[index]!r}; {advice}"
