@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pyramidseg.base.errors import ConfigError
@@ -170,3 +171,14 @@ def test_the_forms_of_a_crop() -> None:
 def test_text_with_a_nul_character_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name}: contains a NUL character"):
         load_config(overrides={name: "a\0b"})
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    config = load_config(overrides={"data.crop": np.int64(64), "data.ignore": np.int64(3), "train.epochs": np.int64(1)})
+    assert (config.data.crop, config.data.ignore, config.train.epochs) == ((64, 64), (3,), 1)
+
+
+def test_long_values_are_cut_in_messages() -> None:
+    with pytest.raises(ConfigError, match=r"^settings: model\.weights=\[0, 1, .*\.\.\.: ") as raised:
+        load_config(overrides={"model.weights": list(range(1000))})
+    assert len(str(raised.value)) < 200

@@ -1,6 +1,7 @@
 """Settings of augmentation, each by itself, and the words that stand for a whole set of them."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -87,7 +88,7 @@ class AugmentationConfig(Section):
             if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
                 raise ValueError(f"{value!r} is not one side in pixels (320) or height x width (256x512)")
             return parts[0], parts[-1]
-        return (value, value) if isinstance(value, int) else value
+        return (value, value) if isinstance(value, Integral) else value
 
     @field_validator("scale")
     @classmethod

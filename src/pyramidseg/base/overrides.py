@@ -11,6 +11,7 @@ from pyramidseg.base.augmentation_config import AUGMENTATIONS
 from pyramidseg.base.config import Config, LabelConfig, ModelConfig
 from pyramidseg.base.defects import DefectError, DefectKind
 from pyramidseg.base.errors import ConfigError
+from pyramidseg.base.safe_paths import short
 from pyramidseg.base.text import first_line
 from pyramidseg.base.text_files import parse_yaml, read_yaml
 from pyramidseg.base.train_overrides import ModelOverrides
@@ -75,7 +76,7 @@ def resolve_config(config: Config | str | Path | None, overrides: Mapping[str, A
         return load_config(None, given_settings(config) | expand_presets(overrides or {}))
     if not isinstance(config, (str, Path, type(None))):
         raise ConfigError(
-            f"config={config!r}: must be a Config or the path of a YAML file; make_config builds a Config from a dict"
+            f"config={short(config)}: must be a Config or the path of a YAML file; make_config builds one from a dict"
         )
     return load_config(config, overrides)
 
@@ -107,7 +108,7 @@ def make_model_config(config: ModelConfig | None = None, **overrides: Unpack[Mod
     if not isinstance(config, (ModelConfig, type(None))):
         name = config if isinstance(config, str) else "resnet18"
         advice = f"write encoder={name!r}, or ps.create_model({name!r}, num_classes=...)"
-        raise ConfigError(f"config={config!r}: must be a ModelConfig; {advice}")
+        raise ConfigError(f"config={short(config)}: must be a ModelConfig; {advice}")
     settings = config.model_dump(exclude_unset=True) if config is not None else {}
     try:
         return ModelConfig.model_validate({**settings, **overrides})
@@ -140,7 +141,7 @@ def explain(error: ValidationError, *, origin: str = "settings") -> ConfigError:
     message = message[:1].lower() + message[1:]
     if not name or first["type"] == "value_error":
         return ConfigError(f"{origin}: {name + ': ' if name else ''}{message}")
-    return ConfigError(f"{origin}: {name}={first['input']!r}: {message}")
+    return ConfigError(f"{origin}: {name}={short(first['input'])}: {message}")
 
 
 def given_settings(config: Config) -> dict[str, Any]:

@@ -92,5 +92,5 @@ def usable_name(value: object) -> str:
 
 def short(name: object) -> str:
     """A value from a file as messages quote it: one line of at most 80 characters."""
-    text = repr(name[:80] if isinstance(name, str) else name)
+    text = repr(name[:80]) if isinstance(name, str) else " ".join(repr(name).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

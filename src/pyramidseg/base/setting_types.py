@@ -1,5 +1,6 @@
 """The base class of the sections of settings, and types of their values."""
 
+from numbers import Integral
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -25,7 +26,7 @@ MaskReference = Annotated[int, Field(ge=0, le=2**24 - 1), Number] | str
 """A mask value, a colour as `#rrggbb`, or a name that the dataset's format defines."""
 IgnoredReference = Annotated[int, Field(ge=-(2**31), le=2**24 - 1), Number] | str
 """A `MaskReference`, or a negative value, which can only be ignored."""
-OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, (int, str)) else value)
+OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, (Integral, str)) else value)
 """For a tuple that may be given as a single value."""
 Bands = tuple[Positive, ...]
 """Numbers of an image file's channels, from 1 as in GIS software."""
