@@ -141,7 +141,7 @@ class ExportedBackend(ModelBackend):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied as the path of its file, which is opened again on the same device."""
-        options = {"device": self.place, "precision": self._wanted_precision, "outputs": self.outputs}
+        options: dict[str, Any] = {"device": self.place, "precision": self._wanted_precision, "outputs": self.outputs}
         return partial(type(self), self.path.absolute(), **options), ()
 
     @classmethod
