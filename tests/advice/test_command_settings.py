@@ -43,7 +43,7 @@ def replaced(words: list[str], name: str, value: str | None) -> list[str]:
 
 DRY_RUNS = {
     # given settings; the advice; the setting to change; its new value (None leaves it out); what is printed
-    "misspelt": (["data.crops=32"], r"did you mean '(data\.crop)'", "data.crops", None, "crops of 64x64"),
+    "misspelt": (["data.crpo=32"], r"did you mean '(data\.crop)'", "data.crpo", None, "crops of 64x64"),
     "frozen": (["optim.unfreeze_epoch=2"], r"set (freeze_encoder)", "optim.freeze_encoder", "true", "dry run"),
     "frozen stages": (["optim.unfreeze_epoch=2"], r"or (freeze_stages) too", "optim.freeze_stages", "1", "dry run"),
     "too many stages": (["optim.freeze_stages=9"], r"choose 0 to (5)", "optim.freeze_stages", "5", "dry run"),

@@ -1,3 +1,5 @@
+import os
+import pickle
 from functools import partial
 
 import numpy as np
@@ -6,7 +8,7 @@ import torch
 
 from pyramidseg.backends import BACKENDS, TorchBackend, make_backend
 from pyramidseg.backends.torch_backend import SAMPLE_BATCHES, SAMPLE_PX
-from pyramidseg.base.errors import ConfigError, WeightsError
+from pyramidseg.base.errors import ConfigError, DeviceError, WeightsError
 from pyramidseg.model.fpn import FPNDecoder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.predict.predictor import Predictor
@@ -46,6 +48,16 @@ def test_a_model_is_copied_and_not_changed():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     torch.nn.init.ones_(model.classifier.weight)
     assert torch.equal(backend(images()), first)
+
+
+def test_a_pickled_one_on_a_gpu_belongs_to_the_process_that_loads_it(model, monkeypatch):
+    backend = TorchBackend(model, device="cpu")
+    backend.place = "cuda:0"  # as if
+    pickled = pickle.dumps(backend)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with pytest.raises(DeviceError, match="before this process was forked"):
+        backend.continue_after_fork()
+    pickle.loads(pickled).continue_after_fork()
 
 
 def test_upsampled_coarse_logits_are_the_logits(model):

@@ -187,12 +187,15 @@ def test_small_objects_in_large_images_get_crops_of_their_own(tmp_path: Path) ->
     assert plan(made(tmp_path / "all", blobs(320, 320), train=4, val=1)).config.data.rare_class_crops == 0
 
 
-def test_an_epoch_has_many_crops_of_few_large_images(tmp_path: Path) -> None:
-    few = plan(made(tmp_path / "few", blobs(700, 700), train=4))
-    assert values(few, "data.crops_per_image", "train.epochs") == [4, 300]
-    assert reason(few, "data.crops_per_image") == "4: 4 cover an image, and 200 an epoch are enough"
-    larger = plan(made(tmp_path / "larger", blobs(2000, 1600), train=15))
-    assert values(larger, "data.crops_per_image", "train.epochs") == [14, 95]
+def test_an_epoch_has_many_crops_of_few_large_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = made(tmp_path / "few", blobs(700, 700), train=4)
+    planned = plan(few)
+    assert values(planned, "data.crops_per_image", "train.epochs") == [4, 300]
+    assert reason(planned, "data.crops_per_image") == "4: 4 cover an image, and 200 an epoch are enough"
+    monkeypatch.setattr(auto_plan, "LEAST_CROPS", 9)
+    assert values(plan(few), "data.crops_per_image") == [3]
+    monkeypatch.setattr(auto_plan, "CROPS", 1200)
+    assert values(plan(few), "train.epochs") == [100]
     assert plan(made(tmp_path / "whole", blobs(340, 470))).config.data.crops_per_image == 1
 
 

@@ -31,7 +31,8 @@ LOSS_SETTINGS = {
     "cross_entropy": LossConfig(cross_entropy=1, dice=0),
     "dice": LossConfig(cross_entropy=0, dice=1),
     "focal": LossConfig(cross_entropy=0, focal=1),
-    "sum": LossConfig(cross_entropy=1, dice=0.5, focal=0.25),
+    "border": LossConfig(cross_entropy=0, dice=0, border=1),
+    "sum": LossConfig(cross_entropy=1, dice=0.5, focal=0.25, border=2),
 }
 SAMPLES = 6
 CLASSES = 3

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 from weakref import WeakSet
 
 import torch
@@ -130,8 +130,16 @@ class ModelBackend(ABC):
         self.geometry = LogitGeometry(self.settings.finest_stride, self.settings.align_corners)
         named = self.place.partition(":")[0] in ("cpu", "cuda", "mps")
         self.compute_device = torch.device(self.place) if named else None
-        self._process = os.getpid()
         self.threaded: tuple[object, ...] = ()
+        self._loaded_here()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle, which this process loads."""
+        self.__dict__.update(state)
+        self._loaded_here()
+
+    def _loaded_here(self) -> None:
+        self._process = os.getpid()
         use_one_thread_after_fork()
         _register_fork_handler()
         _LOADED.add(self)

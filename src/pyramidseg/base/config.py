@@ -207,7 +207,7 @@ class LossConfig(Section):
     @model_validator(mode="after")
     def _check_weights(self) -> "LossConfig":
         if self.cross_entropy == self.dice == self.focal == self.border == 0:
-            raise ValueError("loss.cross_entropy, loss.dice, loss.focal and loss.border are all 0: give one a weight")
+            raise ValueError("loss.cross_entropy, dice, focal and border are all 0: give at least one a weight")
         return self
 
 
