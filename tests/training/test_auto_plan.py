@@ -182,17 +182,19 @@ def test_images_of_camvids_size_are_seen_whole_and_larger_ones_in_parts(tmp_path
 
 def test_small_objects_in_large_images_get_crops_of_their_own(tmp_path: Path) -> None:
     planned = plan(made(tmp_path / "data", blobs(700, 700, size=40), train=4))
-    assert values(planned, "data.rare_class_crops", "data.crop", "train.batch_size") == [0.5, (320, 320), 4]
+    assert values(planned, "data.rare_class_crops", "data.crop", "train.batch_size") == [0.5, (320, 320), 2]
     assert reason(planned, "data.rare_class_crops").endswith("of the pixels, and a crop shows 21% of an image")
     assert plan(made(tmp_path / "all", blobs(320, 320), train=4, val=1)).config.data.rare_class_crops == 0
 
 
 def test_an_epoch_has_many_crops_of_few_large_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = made(tmp_path / "few", blobs(700, 700), train=4)
+    assert values(plan(few), "data.crops_per_image", "train.epochs") == [1, 300]
+    monkeypatch.setattr(auto_plan, "CROPS_VALIDATED", 1)
     planned = plan(few)
     assert values(planned, "data.crops_per_image", "train.epochs") == [4, 300]
-    assert reason(planned, "data.crops_per_image") == "4: 4 cover an image, and 200 an epoch are enough"
-    monkeypatch.setattr(auto_plan, "LEAST_CROPS", 9)
+    assert reason(planned, "data.crops_per_image") == "4: one for every 1 that cover an image, here 4"
+    monkeypatch.setattr(auto_plan, "ENOUGH_CROPS", 9)
     assert values(plan(few), "data.crops_per_image") == [3]
     monkeypatch.setattr(auto_plan, "CROPS", 1200)
     assert values(plan(few), "train.epochs") == [100]
