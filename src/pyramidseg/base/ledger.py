@@ -33,7 +33,8 @@ _PART_LINES, _PART_SECONDS = 256, 10.0
 class Ledger:
     """The finished items in a folder, by their keys; a context manager. Open it with `Ledger.open`.
 
-    Lines stay on the disk; memory holds the keys, with about 15 bytes more for each, in an SQLite table.
+    Lines stay on the disk, and so do the keys: SQLite keeps a table of up to 2 MB in memory, and a larger one in a
+    temporary file, which it deletes.
     """
 
     def __init__(self, folder: Path, *, publish: Callable[[Path], object] | None = None) -> None:
@@ -41,7 +42,7 @@ class Ledger:
         self._publish = publish
         self._files: list[Path] = []
         self._opened: dict[int, BinaryIO] = {}
-        self._places = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._places = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         columns = "key BLOB PRIMARY KEY, file INTEGER, start INTEGER"  # the number of the file, and where the line is
         self._places.execute(f"CREATE TABLE places ({columns}) WITHOUT ROWID")
         self._own: int | None = None  # file descriptor of this process's file

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -22,6 +23,12 @@ def content(folder: Path, named: Callable[[str], bool] = bool) -> list[Path]:
         named: whether to list one of this name.
     """
     return [Path(entry.path) for entry in _entries(folder, lambda entry: named(entry.name))]
+
+
+def counted(folder: Path, named: Callable[[str], bool], *, most: int) -> int:
+    """The number of such files and folders in `content`, up to `most`."""
+    with _visible(folder) as entries:
+        return sum(1 for _ in islice((entry for entry in entries if named(entry.name)), most))
 
 
 def first_child(folder: Path) -> Path | None:

@@ -24,7 +24,7 @@ from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.name_matching import readings, without_extension
 from pyramidseg.formats.pairing import key_of
-from pyramidseg.formats.paths import child_folder, content, subfolders
+from pyramidseg.formats.paths import child_folder, content, counted, subfolders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels
 from pyramidseg.formats.region_masks import ONE_CLASS, Objects, Region, RegionMasks, Size, mask_pixels
 from pyramidseg.formats.yaml_proposal import Alternative, AmbiguousReadingError
@@ -44,8 +44,7 @@ def detect(root: Path, splits: SplitNames) -> ObjectFolders | None:
     """Find folders of one image and its masks, some with several, in the folder or in those of splits."""
     named = {split: folder for split, names in splits.items() if (folder := child_folder(root, names))}
     found = {split: tuple(subfolders(place)) for split, place in (named or {"train": root}).items()}
-    sampled = (_files_of(folder) for folders in found.values() for folder in folders[:_SAMPLED])
-    is_fitting = any(len(images) == 1 and len(masks or ()) > 1 for images, masks, _ in sampled)
+    is_fitting = any(_has_objects(folder) for folders in found.values() for folder in folders[:_SAMPLED])
     return found if is_fitting else None
 
 
@@ -106,10 +105,22 @@ FORMAT = DatasetFormat(
 )
 
 
+def _has_objects(folder: Path) -> bool:
+    """Whether a folder has one image and several masks, without a list of thousands of others."""
+    images, masks = _image_and_mask_folders(folder)
+    return (
+        masks is not None and counted(images, is_image_name, most=2) == 1 and counted(masks, is_image_name, most=2) > 1
+    )
+
+
+def _image_and_mask_folders(folder: Path) -> tuple[Path, Path | None]:
+    return child_folder(folder, ("images", "image")) or folder, child_folder(folder, ("masks",))
+
+
 def _files_of(folder: Path) -> tuple[list[Path], list[Path] | None, list[Path]]:
     """The images in a folder or in `images` in it; the masks in `masks`, if that is there; other files in `masks`."""
-    inner, inside = child_folder(folder, ("images", "image")), child_folder(folder, ("masks",))
-    images = content(inner or folder, is_image_name)
+    outer, inside = _image_and_mask_folders(folder)
+    images = content(outer, is_image_name)
     files = content(inside) if inside else []
     masks = [path for path in files if is_image_name(path.name)]
     return images, masks if inside else None, [path for path in files if not is_image_name(path.name)]

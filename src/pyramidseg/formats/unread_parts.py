@@ -144,16 +144,16 @@ def _unread_images(parsed: ParsedDataset) -> Iterator[str]:
 
 def _unread_masks(parsed: ParsedDataset) -> Iterator[Defect]:
     """Files of other types in the folders of the masks, if they are named like an image that has no mask."""
-    paired = {record.image for record in parsed.records if record.mask}
+    paired = [record for record in parsed.records if record.mask]
     folders = dict.fromkeys(mask.parent for mask in parsed.mask_files if is_image_name(mask.name))
-    images = dict.fromkeys(image.parent for image in paired)
+    images = dict.fromkeys(record.image.parent for record in paired)
     for folder in folders:
         others = content(folder, lambda name: not (is_image_name(name) or Path(name).suffix.lower() in _TEXTS))
         if not others:
             continue
-        there = content(folder)
+        there, used = content(folder), {record.image for record in paired}
         files = (file for place in images for file in content(place) if is_image_name(file.name))
-        alone = {file.stem.lower() for file in files if file not in paired}
+        alone = {file.stem.lower() for file in files if file not in used}
         absent = {mask for mask in parsed.mask_files if mask.parent == folder}.difference(there)
         alone.update(mask.stem.lower() for mask in absent)
         lost = [file for file in others if file.name.partition(".")[0].lower() in alone and file.is_file()]

@@ -124,7 +124,7 @@ def _names(folder: Path, extensions: tuple[str, ...]) -> list[str]:
         stores = [name for name in folders if _has_extension(name, (".zarr",))]  # folders that are one image
         folders[:] = [name for name in folders if not name.startswith(".") and name not in stores]
         above = "".join(f"{part}/" for part in Path(parent).relative_to(folder).parts)
-        found += [f"{above}{name}" for name in chain(files, stores) if _has_extension(name, extensions)]
+        found += [above + name for name in chain(files, stores) if _has_extension(name, extensions)]
     return sorted(found, key=lambda name: name.replace("/", "\0"))  # folder by folder
 
 
