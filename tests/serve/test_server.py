@@ -32,6 +32,7 @@ from pyramidseg.cli.main import main
 from pyramidseg.cli.serve import model_names
 from pyramidseg.serve.limits import Limits, is_loopback
 from pyramidseg.serve.server import _TimedProtocol
+from pyramidseg.serve.service import Service
 
 PIXELS = noise(40, 60)
 
@@ -255,7 +256,8 @@ def tls_process(bundle, key, certificate):
     return run()
 
 
-def test_wrong_arguments_are_one_line(bundle, tmp_path, capsys):
+def test_wrong_arguments_are_one_line_before_models_are_loaded(bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Service, "start", lambda self: pytest.fail("models are loaded"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         cases = [
             (("--host", "0.0.0.0"), "a token is required: set PYRAMIDSEG_TOKEN"),

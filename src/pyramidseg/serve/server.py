@@ -59,12 +59,9 @@ def serve(
 
     async def run() -> None:
         gc.freeze()  # a full collection of all imported modules stops every answer for up to seconds
+        _listen(host, port, config.backlog).close()  # loading models takes a while: a port in use is reported before
         await service.start()
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, port), family=family, backlog=config.backlog)
-        except (OSError, OverflowError, UnicodeError) as error:
-            raise ConfigError(f"`host={host}` `port={port}`: cannot listen: {first_line(error)}") from None
+        listener = _listen(host, port, config.backlog)
         shown = f"{'https' if certfile else 'http'}://" + (f"[{host}]" if ":" in host else host)
         if hasattr(signal, "SIGHUP"):  # not on Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.begin_reload)
@@ -74,6 +71,16 @@ def serve(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # while the models are loaded
     asyncio.run(run())
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"`port={port}`: cannot listen: a port is a number from 0 to {2**16 - 1}")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"`host={host}` `port={port}`: cannot listen: {first_line(error)}") from None
 
 
 class _TimedProtocol(H11Protocol):
