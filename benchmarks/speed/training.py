@@ -119,8 +119,9 @@ def measure_encoder(bench: Bench, encoder: str) -> list[Row]:
         batch = made_batch(task)
         calls = {who: open_trainer(who, task, batch, Path(folder)) for who in contestants(device)}
         bench.say(f"training steps: {encoder}, {len(calls)} contestants, {settings.rounds} rounds of {STEPS}")
-        timings = alternate(calls, rounds=settings.rounds, warmup=min(2, settings.rounds), device=device)
-    images = STEPS * settings.batch
+        timed = alternate(calls, rounds=settings.rounds, warmup=min(2, settings.rounds), device=device)
+    timings = {who: Timing(tuple(seconds / STEPS for seconds in timing.seconds)) for who, timing in timed.items()}
+    images = settings.batch
     shares = shares_of_floor(bench, task, timings, images=images)
     return timed_rows(group_name(task), timings, peers=[PEER, TUNED], images=images, shares=shares)
 
