@@ -97,6 +97,24 @@ SLOW = (
     ),
     *("inspection/test_hostile_files", "report/test_figures", "predict/test_tiling", "model/test_stages"),
     *("model/test_state_dict_check", "base/test_exhaustion", "predict/test_not_finite"),
+    *(
+        "advice/test_python_arguments",
+        "formats/test_space_splitting",
+        "formats/test_geojson_writer",
+        "formats/test_class_names",
+        "inspection/test_inspect_pair",
+        "inspection/test_defects_between_images",
+        "annotations/test_contours",
+        "formats/test_exactness",
+        "data/test_loading",
+        "predict/test_predict_files",
+        "advice/test_further_commands",
+        "predict/test_tile_planner",
+        "predict/test_scene_faults",
+        "predict/test_slides",
+        "model/test_classifier",
+        "training/test_optim",
+    ),
 )
 """Beginnings of the paths of tests that train, export, start processes or compute for seconds, the longest first: they
 run in this order, so that no process is left with a long file in the end, and `make test-fast` leaves them out."""
