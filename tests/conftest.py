@@ -120,14 +120,24 @@ SLOW = (
 run in this order, so that no process is left with a long file in the end, and `make test-fast` leaves them out."""
 
 
+def rank(path: Path) -> int:
+    """Its place among the beginnings of `SLOW`; their number for a file that is not slow."""
+    name = path.relative_to(Path(__file__).parent).as_posix()
+    return next((at for at, start in enumerate(SLOW) if name.startswith(start)), len(SLOW))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import slow files where none of their tests is to run."""
+    slow = collection_path.suffix == ".py" and rank(collection_path) < len(SLOW)
+    return True if slow and config.option.markexpr == "not slow" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark slow tests, and put them first."""
-    tests = Path(__file__).parent
     ranks: dict[Path, int] = {}
     for item in items:
         if item.path not in ranks:
-            name = item.path.relative_to(tests).as_posix()
-            ranks[item.path] = next((at for at, start in enumerate(SLOW) if name.startswith(start)), len(SLOW))
+            ranks[item.path] = rank(item.path)
         if ranks[item.path] < len(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: ranks[item.path])
