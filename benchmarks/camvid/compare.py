@@ -9,6 +9,11 @@ validation split. The encoder is a ResNet-18 from random weights, with `--pretra
 ImageNet weights of the extra `pyramidseg[weights]`, in both programs.
 Results are kept in DIR/results.json one by one: a run that was cut off goes on where it was.
 
+Our recipes:
+    ours        the defaults
+    whole       what measured best from ImageNet weights (docs/recipe.md): nearly whole images in batches of 2, half the
+                rate, no spatial dropout. It is not run unless it is named.
+
 Recipes of the peer:
     notebook    its own CamVid notebook: Adam 2e-4, multiclass Dice, cosine to 1e-5, crops of 320, batch 8. Its
                 augmentation (albumentations) is stood in for by scale 0.5-1.5, shift, flip and colour.
@@ -32,6 +37,7 @@ import pyramidseg as ps
 from pyramidseg.base.augmentation_config import AugmentationConfig
 from pyramidseg.base.config import DataConfig
 from pyramidseg.base.device import autocast, resolve_precision
+from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.epoch_plan import EpochPlan
 from pyramidseg.data.loading import TrainingLoader, TrainingSamples
 from pyramidseg.data.pairs import FilePairs
@@ -48,11 +54,22 @@ PRECISION = resolve_precision("auto", CPU)
 CROP, BATCH = (320, 320), 8
 RANDOM, PRETRAINED = "resnet18", "tf_efficientnet_lite0"
 
+OURS: dict[str, TrainOverrides] = {
+    "ours": {},
+    "whole": {"lr": 3e-3, "crop": "352x480", "batch_size": 2, "dropout": 0.0},
+}
+"""Settings of our own recipes beside the encoder, its weights, the epochs and the seed."""
 
-def ours(dataset: Path, *, encoder: str, seed: int, epochs: int, out: Path) -> Metrics:
-    """`pyramidseg train DATASET --encoder NETWORK --encoder-weights none|imagenet --epochs N`, and nothing else."""
-    weights = "imagenet" if encoder == PRETRAINED else "none"
-    run = ps.train(dataset, out=out, encoder=encoder, encoder_weights=weights, epochs=epochs, seed=seed, resume=True)
+
+def ours(dataset: Path, *, encoder: str, recipe: str, seed: int, epochs: int, out: Path) -> Metrics:
+    """`pyramidseg train DATASET --encoder NETWORK --encoder-weights none|imagenet --epochs N` and a recipe."""
+    settings = OURS[recipe] | {
+        "encoder": encoder,
+        "encoder_weights": "imagenet" if encoder == PRETRAINED else "none",
+        "epochs": epochs,
+        "seed": seed,
+    }
+    run = ps.train(dataset, out=out, resume=True, **settings)
     return ps.evaluate(run.last, dataset).metrics
 
 
@@ -157,8 +174,9 @@ def main() -> None:
 def once(dataset: Path, out: Path, *, who: str, **settings: Any) -> dict[str, Any]:
     """Metrics of one contestant, and the minutes that its training and scoring took."""
     began = time.monotonic()
-    if who == "ours":
-        metrics = ours(dataset, **settings, out=out / f"{settings['encoder']}-{settings['seed']}")
+    if who in OURS:
+        prefix = "" if who == "ours" else f"{who}-"
+        metrics = ours(dataset, recipe=who, **settings, out=out / f"{prefix}{settings['encoder']}-{settings['seed']}")
     else:
         metrics = peer(dataset, recipe=who, **settings)
     return {"minutes": round((time.monotonic() - began) / 60, 1), **metrics.to_dict()}
