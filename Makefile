@@ -40,6 +40,7 @@ campaign-data campaign-models: $(READY)
 		$(if $(filter full,$(N)),,--minutes 60) $(CAMPAIGNS)
 
 # The share of src that the tests execute; subprocesses are not counted.
+# What the video decoder, the workers of the server and those of Ray execute in processes of their own is not counted.
 coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --max-worker-restart 0 \
 		--dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-report html:runs/coverage

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,23 @@ IDIOMS = (
 """Phrases of the old prose, for which ordinary English has usual ones."""
 
 
+@cache
+def syntax_trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in MODULES}
+
+
+@cache
+def lines_of_prose() -> list[tuple[Path, int, str]]:
+    return [
+        (path, number, line)
+        for path in PROSE
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    ]
+
+
 def test_no_class_name_occurs_twice() -> None:
     names = Counter(
-        node.name
-        for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
+        node.name for tree in syntax_trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []
 
@@ -55,12 +67,7 @@ def test_no_module_name_occurs_twice() -> None:
 
 @pytest.mark.parametrize("idiom", IDIOMS)
 def test_everything_is_written_in_plain_words(idiom: str) -> None:
-    found = [
-        f"{path}:{number}: {line.strip()}"
-        for path in PROSE
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if re.search(idiom, line)
-    ]
+    found = [f"{path}:{number}: {line.strip()}" for path, number, line in lines_of_prose() if re.search(idiom, line)]
     assert not found, "\n".join(found)
 
 
@@ -77,11 +84,12 @@ COMMAND = r"(pyramidseg [a-z]+|torchrun|ray start) [^`;,)]*"
 """A command in a message, which is pasted as it is, with its options."""
 
 
+@cache
 def texts_below_the_command_line() -> list[tuple[str, str]]:
     """File and text of each string but docstrings; `{}` stands for a value."""
     found = []
-    for path in MODULES:
-        tree, file = ast.parse(path.read_text()), path.relative_to(ROOT).as_posix()
+    for path, tree in syntax_trees().items():
+        file = path.relative_to(ROOT).as_posix()
         nodes = [] if file.startswith("cli/") else [*ast.walk(tree)]
         within = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
         docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
