@@ -33,9 +33,10 @@ from pyramidseg.model.cost import describe_cost
 from pyramidseg.training.checkpoint import Checkpoints, Identity
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.interrupt import StopRequest
-from pyramidseg.training.loop import plan_segmentation, train_epoch
+from pyramidseg.training.loop import train_epoch
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.segmentation_training import plan_segmentation
 
 ENCODER = "resnet18"
 

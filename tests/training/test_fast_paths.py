@@ -13,10 +13,10 @@ from pyramidseg.data.loading import Batch
 from pyramidseg.model.bundle import read_bundle
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.accelerator import Accelerator
-from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer
 from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
 from pyramidseg.training.segmentation_task import SegmentationTask
+from pyramidseg.training.segmentation_training import train
 from support import TINY_SETTINGS, tiny_segmenter
 
 CPU = torch.device("cpu")

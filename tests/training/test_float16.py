@@ -14,9 +14,9 @@ from pyramidseg.model.tensor_files import read_metadata
 from pyramidseg.training import progress as progress_module
 from pyramidseg.training.accelerator import Accelerator
 from pyramidseg.training.checkpoint import KIND
-from pyramidseg.training.loop import train
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.segmentation_gradients import TrainingModel, segmentation_gradients
+from pyramidseg.training.segmentation_training import train
 from support import TINY_SETTINGS, tiny_segmenter
 from training.test_resume import arguments, assert_same_bits, kill_when, reached
 

@@ -14,8 +14,8 @@ from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.model.encoder import Encoder, count_parts, part_finder
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.initial_weights import build_model
-from pyramidseg.training.loop import train
 from pyramidseg.training.optim import make_optimizer, parameter_groups, set_learning_rate, set_training_mode
+from pyramidseg.training.segmentation_training import train
 from support import TINY_SETTINGS, tiny_segmenter
 
 

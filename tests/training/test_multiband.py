@@ -16,8 +16,8 @@ from pyramidseg.data.normalization import measure_normalization
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.images.decode import read_image
 from pyramidseg.training.checkpoint import restore_checkpoint, run_identity
-from pyramidseg.training.loop import plan_segmentation
 from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.segmentation_training import plan_segmentation
 from support import TINY
 
 SIDE = 64

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pyramidseg.base.errors import ConfigError, MissingExtra
 from pyramidseg.base.overrides import load_config
 from pyramidseg.training import trackers
-from pyramidseg.training.loop import train
 from pyramidseg.training.run_folder import RunFolder
+from pyramidseg.training.segmentation_training import train
 from pyramidseg.training.trackers import Trackers, check_trackers
 from support import TINY_SETTINGS
 

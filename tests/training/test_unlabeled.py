@@ -16,9 +16,9 @@ from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
 from pyramidseg.demo.scenes import draw_scene
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
-from pyramidseg.training.loop import run_inputs
 from pyramidseg.training.run_folder import open_run
 from pyramidseg.training.segmentation_task import prepare_segmentation
+from pyramidseg.training.segmentation_training import run_inputs
 from support import TINY
 from training.test_resume import arguments, assert_same_bits, kill_when, reached
 

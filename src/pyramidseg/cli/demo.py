@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.model.encoder_weights import has_weights
     from pyramidseg.predict.predict_files import predict_files
     from pyramidseg.predict.predictor import Predictor
-    from pyramidseg.training.loop import train_segmentation
     from pyramidseg.training.run_folder import is_occupied
+    from pyramidseg.training.segmentation_training import train_segmentation
 
     out, scenes = Path(arguments.out), arguments.scenes
     is_fine_tuned = has_weights(FINE_TUNED["model.encoder"])

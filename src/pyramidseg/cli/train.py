@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from pyramidseg.base.output_lock import locked
     from pyramidseg.training.auto_plan import plan_minutes
-    from pyramidseg.training.loop import plan_segmentation, run_inputs, train_segmentation
     from pyramidseg.training.run_folder import open_run, with_precision
+    from pyramidseg.training.segmentation_training import plan_segmentation, run_inputs, train_segmentation
 
     config = config_of(arguments)
     out = None if arguments.out is None else Path(arguments.out)

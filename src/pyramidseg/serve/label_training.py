@@ -37,7 +37,7 @@ from pyramidseg.serve.limits import Limits, Refused
 from pyramidseg.serve.service import Service
 from pyramidseg.studies.bootstrap import compare_pairs, miou
 from pyramidseg.studies.compare_results import score_by_image
-from pyramidseg.training.loop import train_segmentation
+from pyramidseg.training.segmentation_training import train_segmentation
 
 logger = logging.getLogger(__name__)
 

@@ -22,10 +22,11 @@ from pyramidseg.studies.compare_results import Results, Study, collect, run_conf
 from pyramidseg.studies.cross_validation import continued_settings, plain_settings, read_plan, write_plan
 from pyramidseg.training.auto_plan import time_steps
 from pyramidseg.training.interrupt import Interrupted
-from pyramidseg.training.loop import Run, plan_segmentation, train_segmentation
+from pyramidseg.training.loop import Run
 from pyramidseg.training.progress import TrainingProgress
 from pyramidseg.training.run_folder import is_occupied
 from pyramidseg.training.segmentation_task import prepare_segmentation
+from pyramidseg.training.segmentation_training import plan_segmentation, train_segmentation
 
 logger = logging.getLogger(__name__)
 

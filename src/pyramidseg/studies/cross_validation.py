@@ -25,8 +25,9 @@ from pyramidseg.evaluation.scoring import evaluate
 from pyramidseg.formats.dataset_statements import read_statements, source_statements
 from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.formats.splitting import in_folds
-from pyramidseg.training.loop import Run, train_segmentation
+from pyramidseg.training.loop import Run
 from pyramidseg.training.run_folder import MAY_CHANGE
+from pyramidseg.training.segmentation_training import train_segmentation
 
 logger = logging.getLogger(__name__)
 

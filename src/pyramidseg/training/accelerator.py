@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -114,19 +114,29 @@ class StatisticsGuard:
         torch._foreach_copy_(self._buffers, self._copies)
 
 
-def all_reduce_step(loss_share: Tensor, norm: Tensor, *, stop: bool, save: bool) -> tuple[float, bool, bool, bool]:
+class ReducedStep(NamedTuple):
+    """What all processes know of a step: its loss, whether all of its values are finite, and what follows it.
+
+    Attributes:
+        stops: a process was asked to stop.
+        saves: a process has a checkpoint due.
+    """
+
+    loss: float
+    is_finite: bool
+    stops: bool
+    saves: bool
+
+
+def all_reduce_step(loss_share: Tensor, norm: Tensor, *, stop: bool, save: bool) -> ReducedStep:
     """Add up the processes' values after a step's gradients, with one exchange and one wait for the GPU per step.
 
     Args:
         norm: of gradients and statistics; not finite if any of them is not.
-
-    Returns:
-        The loss of the whole step, whether all values are finite on every process, and whether any process was asked
-        to stop or has a checkpoint due.
     """
     values = torch.stack([loss_share, norm.to(loss_share), loss_share.new_tensor(stop), loss_share.new_tensor(save)])
     loss, norms, stops, saves = sum_over_ranks(values).tolist()
-    return loss, math.isfinite(loss) and math.isfinite(norms), bool(stops), bool(saves)
+    return ReducedStep(loss, math.isfinite(loss) and math.isfinite(norms), bool(stops), bool(saves))
 
 
 def gradient_norm(model: nn.Module) -> Tensor:

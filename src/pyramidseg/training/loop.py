@@ -1,4 +1,4 @@
-"""Training from a dataset to a run folder: `train` is the public function, `fit` the whole story on one page."""
+"""Training on one page: `fit` from settings to a finished run folder, `train_epoch` step by step."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,13 +17,9 @@ from pyramidseg.base.device import choose_device, out_of_memory_explained
 from pyramidseg.base.distributed import broadcast_buffers, on_first_rank, process_group, sum_over_ranks, world_size
 from pyramidseg.base.log import ProgressTask
 from pyramidseg.base.output_lock import locked
-from pyramidseg.base.overrides import full_name, resolve_config
 from pyramidseg.base.seeds import own_randomness
-from pyramidseg.base.train_overrides import TrainOverrides
 from pyramidseg.data.loading import worker_failures_explained
-from pyramidseg.data.records import Dataset, DatasetSource
 from pyramidseg.training.accelerator import StatisticsGuard, all_reduce_step, gradient_norm
-from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
 from pyramidseg.training.checkpoint import Checkpoints, restore_checkpoint, run_identity, stored_initial_weights
 from pyramidseg.training.components import TrainingComponents, build_components, compile_errors_explained
 from pyramidseg.training.finite_checks import finite_scores, not_finite, require_finite, require_score, warn_of_skip
@@ -32,7 +28,6 @@ from pyramidseg.training.interrupt import Interrupted, StopRequest
 from pyramidseg.training.optim import lr_factor, set_learning_rate
 from pyramidseg.training.progress import TrainingProgress, epoch_row, format_row
 from pyramidseg.training.run_folder import RunFolder, begin_run, device_of, open_run
-from pyramidseg.training.segmentation_task import prepare_segmentation
 from pyramidseg.training.task import Task, Validation
 from pyramidseg.training.trackers import Trackers, check_trackers, open_trackers
 
@@ -56,79 +51,6 @@ class Run:
     report: Path
     history: tuple[Mapping[str, Any], ...]
     miou: float
-
-
-def train(
-    dataset: DatasetSource,
-    *,
-    out: str | Path,
-    config: Config | str | Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    auto: bool = False,
-    minutes: float | None = None,
-    **settings: Unpack[TrainOverrides],
-) -> Run:
-    """Train on a dataset and write bundles, metrics and a report to the folder `out`.
-
-    Args:
-        dataset: a folder whose layout is recognised, a dataset YAML file, several of both, or a `Dataset`.
-        out: folder of the run; it must not exist, except with `resume` or `overwrite`.
-        config: a `Config`, or a YAML file of settings; `make_config` builds one from nested dictionaries.
-        resume: continue the run in `out` from its last checkpoint.
-        overwrite: discard the run in `out`.
-        auto: choose the settings that are not given for this dataset and machine; a resumed run keeps its own.
-        minutes: with `auto`, the time of the whole run.
-        settings: single settings by key (`epochs=30`).
-
-    Raises:
-        PyramidSegError: the settings, the data or the run folder cannot be used; nothing has been trained.
-        TrainingError: training cannot continue, for instance because losses are not finite; the last good state is
-            saved.
-    """
-    overrides = {full_name(key): value for key, value in settings.items()}
-    resolved = resolve_config(config, overrides)
-    inputs = (config,) if isinstance(config, (str, Path)) else ()
-    how = {"resume": resume, "overwrite": overwrite, "plan_minutes": plan_minutes(minutes, auto=auto)}
-    return train_segmentation(resolved, dataset, out=Path(out), inputs=inputs, **how)  # type: ignore[arg-type]
-
-
-def train_segmentation(
-    config: Config,
-    source: DatasetSource,
-    *,
-    out: Path,
-    resume: bool,
-    overwrite: bool,
-    inputs: Sequence[str | Path] = (),
-    plan_minutes: float | None = None,
-) -> Run:
-    """`fit` a segmentation model to a dataset; `inputs` are files that are read besides dataset and weights."""
-    inputs = (*inputs, *run_inputs(config, source))
-    has_settings = resume and RunFolder(out).config.is_file()
-
-    def prepare(resolved: Config, initial: InitialWeights | None) -> Task:
-        if plan_minutes is not None and not has_settings:
-            return prepare_automatically(resolved, source, minutes=plan_minutes)
-        return prepare_segmentation(resolved, source, initial)
-
-    return fit(config, prepare, out=out, resume=resume, overwrite=overwrite, inputs=inputs)
-
-
-def run_inputs(config: Config, source: DatasetSource) -> tuple[str | Path, ...]:
-    """Dataset, unlabelled images and weights that a run reads, as far as they are files or folders."""
-    data = source.source if isinstance(source, Dataset) else source
-    folders = (*([data] if isinstance(data, (str, Path)) else data), *filter(None, [config.data.unlabeled]))
-    return (*folders, config.model.weights, config.model.encoder_weights)
-
-
-def plan_segmentation(
-    config: Config, source: DatasetSource, *, dry_run: bool = False, plan_minutes: float | None = None
-) -> TrainingComponents:
-    """Everything that precedes the first step of a segmentation run, without a run folder; a dry run ends here."""
-    if plan_minutes is not None:
-        return build_components(prepare_automatically(config, source, minutes=plan_minutes, dry_run=dry_run))
-    return build_components(prepare_segmentation(config, source, dry_run=dry_run))
 
 
 def fit(
@@ -242,6 +164,8 @@ def train_epoch(
         for batches, waited in _timed(batches_of_steps, stop):
             number = progress.epoch * plan.steps + progress.step
             set_learning_rate(optimizer, lr_factor(config, number, steps_an_epoch=plan.steps))
+
+            # Forward, loss and backward: the gradients of this process, and its confusion counts.
             guard.store()
             optimizer.zero_grad(set_to_none=True)
             while (gradients := components.gradients_that_fit(batches, progress, number)) is None:
@@ -249,33 +173,40 @@ def train_epoch(
                 optimizer.zero_grad(set_to_none=True)
                 checkpoints.save(components, progress, counts)  # a resumed run has the same batches
             loss_share, step_counts = gradients
-            norm = gradient_norm(model)
-            is_due = checkpoints.is_due(number + 1)
-            loss, is_finite, stops, saves = all_reduce_step(
-                loss_share, norm + guard.norm(), stop=stop.requested, save=is_due
-            )
-            if is_finite:
-                if config.optim.clip_norm:
-                    clip_grads_with_norm_(model.parameters(), config.optim.clip_norm, norm)
-                optimizer.step()
-                if components.ema:
-                    components.ema.update(model, progress.updates)
+
+            # What all processes know of the step: its loss, whether it may be taken, and what comes after it.
+            norm, is_due = gradient_norm(model), checkpoints.is_due(number + 1)
+            step = all_reduce_step(loss_share, norm + guard.norm(), stop=stop.requested, save=is_due)
+
+            # The update of weights and EMA; a step that is not finite is skipped.
+            if step.is_finite:
+                update_weights(components, norm, updates=progress.updates)
                 counts += step_counts
             else:
                 guard.restore()
                 if not progress.is_overflow_expected():
                     warn_of_skip(components, batches, progress)
-            progress.count_step(loss if is_finite else None)
+            progress.count_step(step.loss if step.is_finite else None)
             progress.waited += waited
             progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
             if progress.skipped_in_a_row >= config.train.max_skipped_steps:
                 checkpoints.save(components, progress, counts)
-                raise not_finite(components, batches, progress, loss)
+                raise not_finite(components, batches, progress, step.loss)
             bar.advance(note=progress.note())
-            if stops:
+            if step.stops:
                 raise Interrupted
-            if saves:
+            if step.saves:
                 checkpoints.save(components, progress, counts)
+
+
+def update_weights(components: TrainingComponents, norm: Tensor, *, updates: int) -> None:
+    """Clip the gradients, whose L2 norm is `norm`, step, and move the averaged weights; `updates` came before."""
+    model, clip_norm = components.model, components.config.optim.clip_norm
+    if clip_norm:
+        clip_grads_with_norm_(model.parameters(), clip_norm, norm)
+    components.optimizer.step()
+    if components.ema:
+        components.ema.update(model, updates)
 
 
 def validate(
