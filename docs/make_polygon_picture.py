@@ -1,4 +1,4 @@
-"""The picture of polygons in docs/prediction.md: the labels of a made scene, exact, and with `--simplify` 1 and 3.
+"""The picture of polygons in docs/prediction.md: the labels of a synthetic scene, exact, and with `--simplify` 1 and 3.
 
 python docs/make_polygon_picture.py docs/images/polygons.png
 """

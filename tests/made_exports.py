@@ -121,7 +121,7 @@ def write_bundle(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Path of the bundle's export to a format, checked on made scenes; not to be changed."""
+    """Path of the bundle's export to a format, checked on synthetic scenes; not to be changed."""
 
     def export(format: str, *, precision: str = "fp32", input_dtype: str = "uint8") -> Path:
         place = shared_folder(tmp_path_factory) / f"{format}-{precision}-{input_dtype}"

@@ -1,4 +1,4 @@
-"""Made images that are predicted in windows, and a backend whose windows are exact."""
+"""Synthetic images that are predicted in windows, and a backend whose windows are exact."""
 
 import os
 import signal

@@ -34,6 +34,9 @@ IDIOMS = (
     r"\blies?\b(?![.\\])",
     r"\ball is well\b",
     r"\bin work\b(?![}:\])]|\.\w)",
+    r"\bgo(es)? on (there|where)\b",
+    r"\bnothing is said\b",
+    r"\b[Mm]ade (scene|image)",
     r"DESIGN section",
 )
 """Phrases of the old prose, for which ordinary English has usual ones."""

@@ -1,4 +1,4 @@
-"""A call that ends in the middle of a scene goes on there; windows that cannot be read are tried again."""
+"""A call that ends in the middle of a scene continues there; windows that cannot be read are tried again."""
 
 import resource
 from pathlib import Path

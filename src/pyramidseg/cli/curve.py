@@ -1,4 +1,4 @@
-"""curve: train on 10, 25, 50 and 100 percent of the labels, and say what the next hundred are worth."""
+"""curve: train on 10, 25, 50 and 100 percent of the labels, and estimate what 100 more would add."""
 
 import argparse
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "standard input; videos likewise, and live streams (rtsp://, udp://, /dev/video0)"
     )
     add("sources", nargs="+", metavar="SOURCE", help=text)
-    text = "folder for the results, or the URL of one; a second call goes on there"
+    text = "folder for the results, or the URL of one; a second call continues there"
     add("--out", required=True, metavar="DIR", help=text)
     text = (
         f"outputs of each image: {', '.join(OUTPUTS)}; or label formats, each in a folder of its name: "
@@ -75,9 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("images that do not fit into memory", text).add_argument
     add("--level", type=int, metavar="N", help="level of a slide or pyramid, 0 is the finest (default: its only one)")
     add("--axes", default="", metavar="AXES", help="of a Zarr array without names: yxc, cyx (no default)")
-    text = "of labels: NAME_mask.tif or NAME_mask.zarr.zip (default: geotiff)"
+    text = "file format of the label maps: NAME_mask.tif or NAME_mask.zarr.zip (default: geotiff)"
     add("--scene-format", dest="format", choices=("geotiff", "zarr"), default="geotiff", help=text)
-    add("--mpp", type=float, metavar="UM", help="the level with UM micrometres per pixel (no default)")
+    add("--mpp", type=float, metavar="UM", help="read slides at UM micrometres per pixel (no default)")
     add("--resample", type=float, metavar="M", help="TIFFs at M metres per pixel (default: as they are)")
     add("--scanned-area", action="store_true", help="only the area that a slide says was scanned")
     add("--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata")

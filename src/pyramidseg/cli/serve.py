@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("models", nargs="+", metavar="MODEL", help=text)
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines")
     add("--port", type=int, default=8000, help="0 chooses a free one")
-    add("--token", help=f"that requests need (default: ${TOKEN_VARIABLE}); required beyond this machine")
+    add("--token", help=f"bearer token of requests (default: ${TOKEN_VARIABLE}); required beyond this machine")
     add("--ssl-certfile", metavar="FILE", help="certificate in PEM, for https (default: plain http)")
     add("--ssl-keyfile", metavar="FILE", help="its private key (default: in the certificate's file)")
     text = "processes that read images and compute, for each model; 0 uses threads of the server's own process"

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "cross-validation: K runs, each scored on another part, and one on all (default: one run)"
     add("--folds", type=int, metavar="K", help=text)
     add("--auto", action="store_true", help="choose settings that are not given by dataset and machine")
-    add("--minutes", type=float, metavar="M", help="with --auto: time of the whole run (default: any)")
+    add("--minutes", type=float, metavar="M", help="with --auto: time of the whole run (default: no limit)")
     add("--dry-run", action="store_true", help="check configuration and dataset, report what would be done, and stop")
     unlabeled = ("data.unlabeled", "folder of images without masks to learn from too", "none")
     add_setting_options(parser, {**SETTING_OPTIONS, "unlabeled": unlabeled})

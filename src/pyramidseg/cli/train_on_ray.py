@@ -1,4 +1,4 @@
-"""ray-train: train in several processes on a Ray cluster, as torchrun does, and go on where one is lost."""
+"""ray-train: train in several processes on a Ray cluster, as torchrun does, and continue without those that are lost."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         if action.dest in ("overwrite", "folds", "auto", "minutes"):  # refused, with a line that says so
             action.help = argparse.SUPPRESS
-    add("--processes", type=int, required=True, metavar="N", help="the result is that of N processes")
+    add("--processes", type=int, required=True, metavar="N", help="number of processes, whose batches form one step")
     add("--threads", type=int, default=1, metavar="N", help="processors of each process")
     add("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
     add("--max-failures", type=int, default=3, metavar="N", help="how often all processes start again")

@@ -50,7 +50,7 @@ TIMED_ROUNDS = 5
 
 
 def check_tolerance(points: float | None, precision: str, labelled: str | Path | None) -> None:
-    """Refuse a tolerance that is none, or has no effect.
+    """Refuse a tolerance that is out of range, or has no effect.
 
     Raises:
         ConfigError: says what it needs.

@@ -123,7 +123,7 @@ def _sample(segmenter: Segmenter, dtype: str) -> dict[str, str]:
 
 
 def image_dtype(input_dtype: str) -> str:
-    """The type of made image files for a page."""
+    """The type of synthetic image files for a page."""
     return "uint16" if input_dtype == "uint16" else "uint8"
 
 

@@ -62,7 +62,7 @@ def make_app(
     """The ASGI application of a service.
 
     Args:
-        token: that requests need; None for no token.
+        token: bearer token that requests must have; None for no token.
         loopback_only: refuse requests for other host names than this machine's, which browsers send for pages of other
             sites whose name leads here (DNS rebinding).
         label_studio_url: from which images of tasks are fetched, with the key.

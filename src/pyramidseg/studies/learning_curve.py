@@ -58,7 +58,7 @@ class LabelCurve:
 
     Attributes:
         points: number of labels, and the value.
-        more: `NEXT`, or as many labels as there are: nothing is said about more than a doubling.
+        more: `NEXT`, or as many labels as there are: no estimate beyond twice the labels.
         next_labels: what so many more labels add if each doubling adds as much as the last one.
     """
 
