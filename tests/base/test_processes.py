@@ -98,7 +98,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_processes_write_what_threads_write(
     to: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyramidseg.base.parallel.LEAST_FORKED", 1000)
+    monkeypatch.setattr("pyramidseg.base.parallel.MIN_FORKED", 1000)
     convert_dataset(source, to=to, out=tmp_path / "threads")
     ended = run_python("-m", "pyramidseg", "convert", source, "--to", to, "--out", tmp_path / "processes")
     assert ended.returncode == 0, ended.stderr

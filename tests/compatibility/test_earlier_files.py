@@ -1,7 +1,7 @@
 """Files written by commit 43a6438, before the rooms and names of the package changed: they still load.
 
-The bundles were trained for one epoch on tiny synthetic scenes; `stopped_run` is a run of three steps that stopped after the
-second. `labels.npz` holds an image and what the old code predicted for it with each of them.
+The bundles were trained for one epoch on tiny synthetic scenes; `stopped_run` is a run of three steps that stopped
+after the second. `labels.npz` holds an image and what the old code predicted for it with each of them.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Score synthetic images in one process of a group: RANK and WORLD_SIZE from the environment, files in the folder given.
+"""Score synthetic images in one process of a group: RANK and WORLD_SIZE come from the environment.
 
 Run by test_scoring.py; also holds what its other tests predict and make.
 """

@@ -215,7 +215,7 @@ def test_a_file_that_fails_as_it_is_predicted_with_is_not_left(
         return found
 
     monkeypatch.setattr(ExportedTorchBackend, "run", broken)
-    monkeypatch.setattr(parity, "LEAST_AGREEMENT", 0.1)  # as if there were many whole images beside
+    monkeypatch.setattr(parity, "MIN_AGREEMENT", 0.1)  # as if there were many whole images beside
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 3
     assert "of the clear pixels of odd sizes and batches keep their label" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

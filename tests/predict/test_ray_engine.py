@@ -62,7 +62,7 @@ def test_a_hang_names_what_was_in_flight_or_what_is_missing():
 def test_options_of_ray_and_numbers_of_workers(capsys):
     assert [worker_range(text) for text in ("4", "2:8", "3:3")] == [(4, 4), (2, 8), (3, 3)]
     for text in ("0", "8:2", "2:", ":2", "x", "-1", "1:2:3", "0:4"):
-        assert main(["predict", "m", "i", "--out", "o", "--engine", "ray", f"--workers={text}"]) == 2
+        assert main(["predict", "m", "i", "--out", "o", "--engine", "ray", f"--ray-workers={text}"]) == 2
         assert f"{text!r} is not a number of workers; write 4, or MIN:MAX such as 2:8" in capsys.readouterr().err
     assert main(["predict", "m", "i", "--out", "o", "--ray-address", "auto"]) == 2
     assert "--ray-address: is an option of --engine ray; add that as well" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from pyramidseg.serve.server_metrics import ServerMetrics
 async def engine_of(predictor, **limits):
     limits = Limits(**limits)
     metrics, threads = ServerMetrics(), ThreadPoolExecutor(2)
-    batches = False if limits.max_batch == 1 else None
+    batches = False if limits.max_batch_size == 1 else None
     engine = Engine(
         "m", "", load=lambda _: predictor, limits=limits, record=metrics.record, threads=threads, batches=batches
     )
@@ -121,7 +121,7 @@ def test_the_model_computes_the_next_image_while_label_maps_are_computed():
     images = [noise(8, 9, seed) for seed in range(3)]
 
     async def run():
-        async with engine_of(predictor, max_batch=1) as engine:
+        async with engine_of(predictor, max_batch_size=1) as engine:
             while begun.acquire(blocking=False):
                 pass
             predictor.is_warm = True
@@ -142,7 +142,7 @@ def test_a_defect_in_a_label_map_fails_its_caller_alone():
             return super().segment(output, options=options)
 
     async def run():
-        async with engine_of(Broken(Brightness()), max_batch=1) as engine:
+        async with engine_of(Broken(Brightness()), max_batch_size=1) as engine:
             images = [noise(8, 9, 1), noise(13, 9, 2), noise(8, 9, 3)]
             return await asyncio.gather(*(ask(engine, image) for image in images), return_exceptions=True)
 
@@ -155,7 +155,7 @@ def test_images_of_equal_size_share_a_batch_and_others_do_not():
     backend = Brightness()
 
     async def run():
-        async with engine_of(Predictor(backend), max_batch=3, max_wait_ms=300) as engine:
+        async with engine_of(Predictor(backend), max_batch_size=3, max_wait_ms=300) as engine:
             images = [noise(8, 9, seed) for seed in range(4)] + [noise(9, 8, 5)]
             return images, await asyncio.gather(*(ask(engine, image) for image in images))
 
@@ -189,7 +189,7 @@ def test_a_cancelled_image_leaves_the_queue():
     backend = Held()
 
     async def run():
-        async with engine_of(Predictor(backend), max_batch=1) as engine:
+        async with engine_of(Predictor(backend), max_batch_size=1) as engine:
             backend.go.clear()
             first = asyncio.create_task(ask(engine, noise(seed=1)))
             while not backend.batches:
@@ -246,7 +246,7 @@ def test_many_images_from_many_threads_of_the_caller():
     images = [noise(4 + seed % 3, 5, seed) for seed in range(60)]
 
     async def run():
-        async with engine_of(Predictor(backend), max_batch=4) as engine:
+        async with engine_of(Predictor(backend), max_batch_size=4) as engine:
             return await asyncio.gather(*(ask(engine, image) for image in images))
 
     for image, result in zip(images, asyncio.run(run()), strict=True):

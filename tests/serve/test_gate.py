@@ -130,7 +130,7 @@ def test_a_request_that_needs_too_much_memory_alone_is_refused():
 
 def test_a_busy_server_says_when_to_try_again():
     backend = Held()
-    with serving(Predictor(backend), max_requests=2, max_batch=1) as client:
+    with serving(Predictor(backend), max_requests=2, max_batch_size=1) as client:
         backend.go.clear()
         waiting = [threading.Thread(target=client.post, args=("/segment",), kwargs={"content": CONTENT}) for _ in "ab"]
         for thread in waiting:
@@ -149,7 +149,7 @@ def test_a_busy_server_says_when_to_try_again():
 
 def test_a_deadline_is_answered_with_504_and_its_image_is_not_computed():
     backend = Held()
-    with serving(Predictor(backend), timeout_s=0.2, max_batch=1) as client:
+    with serving(Predictor(backend), timeout_s=0.2, max_batch_size=1) as client:
         backend.go.clear()
         statuses = []
         post = lambda seed: statuses.append(client.post("/segment", content=png(noise(6, 6 + seed))).status_code)  # noqa: E731
@@ -167,7 +167,7 @@ def test_a_deadline_is_answered_with_504_and_its_image_is_not_computed():
 
 def test_a_client_that_goes_away_leaves_the_queue():
     backend = Held()
-    with serving(Predictor(backend), max_batch=1) as client:
+    with serving(Predictor(backend), max_batch_size=1) as client:
         backend.go.clear()
         threads = [threading.Thread(target=client.post, args=("/segment",), kwargs={"content": CONTENT})]
         threads[0].start()

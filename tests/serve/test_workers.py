@@ -87,7 +87,7 @@ def test_an_image_that_ends_its_process_is_refused_and_others_are_answered(deadl
     content = png(noise(13, 20)) if deadly == "model" else png(noise()) + b"crash"
 
     async def run():
-        async with pool_of(1, max_batch=1) as pool:
+        async with pool_of(1, max_batch_size=1) as pool:
             first = process_ids(pool)
             images = [noise(20, 30, seed) for seed in range(6)]
             asked = [ask(pool, png(image)) for image in images]
@@ -136,7 +136,7 @@ def test_no_request_is_lost_when_workers_are_killed_under_load():
 
 def test_a_worker_that_hangs_is_replaced_and_its_callers_get_504():
     async def run():
-        async with pool_of(1, max_batch=1, timeout_s=0.5) as pool:
+        async with pool_of(1, max_batch_size=1, timeout_s=0.5) as pool:
             first = process_ids(pool)
             hanging = asyncio.create_task(ask(pool, png(noise(17, 20))))
             await until(lambda: pool.waiting == 1)
@@ -166,7 +166,7 @@ def test_a_stopped_process_counts_as_one_that_hangs():
 
 def test_a_cancelled_request_is_dropped_by_its_worker():
     async def run():
-        async with pool_of(1, max_batch=1) as pool:
+        async with pool_of(1, max_batch_size=1) as pool:
             images = [ask(pool, png(noise(600, 600, seed))) for seed in range(8)]
             tasks = [asyncio.create_task(one) for one in images]
             await until(lambda: pool.waiting == 8)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SUFFIX = ".jsonl"
 
-_MOST_OPEN = 64
+_MAX_OPEN = 64
 _BY_FOLDER = {ord("/"): "\0", 0: "/"}
 """Sorts the files of a folder before those whose names go on after its name."""
 
@@ -134,7 +134,7 @@ class Ledger:
 
     def _read(self, file: int, start: int) -> dict[str, Any] | None:
         if file not in self._opened:
-            if len(self._opened) >= _MOST_OPEN:
+            if len(self._opened) >= _MAX_OPEN:
                 self._close_files()
             self._opened[file] = self._files[file].open("rb")
         self._opened[file].seek(start)

@@ -22,7 +22,7 @@ R = TypeVar("R")
 AHEAD_PIXELS = 2**22
 """Most pixels that wait for the next stage of a pipeline; a single item may have more."""
 
-LEAST_FORKED = 64
+MIN_FORKED = 64
 """Items from which processes are forked for them."""
 
 FLUSHING_THREADS = 4
@@ -103,7 +103,7 @@ def map_in_processes(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     was killed or had an error, is done by this one, which then raises the error.
     """
     number = 1 if multiprocessing.current_process().daemon else min(8, available_processors())
-    if sys.platform != "linux" or number == 1 or len(items) < LEAST_FORKED or threading.active_count() > 1:
+    if sys.platform != "linux" or number == 1 or len(items) < MIN_FORKED or threading.active_count() > 1:
         return map_in_threads(work, items, threads=FLUSHING_THREADS)
     context = multiprocessing.get_context("fork")
     shares: dict[Connection, tuple[BaseProcess, Iterator[T]]] = {}

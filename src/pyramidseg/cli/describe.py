@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL|ENCODER", help="a bundle, an exported file, or an encoder such as resnet50")
     add("settings", nargs="*", default=[], metavar="key=value", help="settings of the model, with an encoder")
     add("--size", type=image_size, default="512x512", metavar="HxW", help="image size in pixels")
-    add("--classes", type=int, default=19, help="number of classes, with an encoder")
+    add("--num-classes", type=int, default=19, help="number of classes, with an encoder")
     parser.set_defaults(collect="settings")
 
 
@@ -96,4 +96,4 @@ def untrained_model(arguments: argparse.Namespace) -> "Segmenter":
     overrides = {name if "." in name else full_name(name): value for name, value in given.items()}
     # The structure does not depend on the weights, so none are downloaded.
     overrides |= {"model.encoder": arguments.model, "model.encoder_weights": "none"}
-    return Segmenter(load_config(overrides=overrides).model, num_classes=arguments.classes).eval()
+    return Segmenter(load_config(overrides=overrides).model, num_classes=arguments.num_classes).eval()

@@ -83,7 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip-empty", action="store_true", help="leave out windows of a single colour; their pixels become nodata")
     add = parser.add_argument_group("with --engine ray").add_argument
     add("--ray-address", metavar="ADDRESS", help="of a cluster: auto, HOST:PORT (default: this machine)")
-    add("--workers", type=worker_range, metavar="MIN:MAX", help="default: as many as there is room for")
+    add(
+        "--ray-workers",
+        dest="workers",
+        type=worker_range,
+        metavar="MIN:MAX",
+        help="default: as many as there is room for",
+    )
     add("--gpus-per-worker", type=float, metavar="N", help="default: 1, or 0 without GPUs")
     add("--ray-timeout", type=float, metavar="MINUTES", help="end if nothing happens for so long (default: 30)")
 
@@ -97,7 +103,7 @@ def frame_rate(text: str) -> Fraction:
 
 
 def worker_range(text: str) -> tuple[int, int]:
-    """Type of `--workers`: `2:8`, or one number for both."""
+    """Type of `--ray-workers`: `2:8`, or one number for both."""
     first, colon, last = text.partition(":")
     least, most = (int(part) if part.isdecimal() else 0 for part in (first, last if colon else first))
     if not 1 <= least <= most:

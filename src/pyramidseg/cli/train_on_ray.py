@@ -1,4 +1,4 @@
-"""ray-train: train in several processes on a Ray cluster, as torchrun does, and continue without those that are lost."""
+"""ray-train: train in several processes on a Ray cluster, as torchrun does, and start again where one is lost."""
 
 import argparse
 import os

@@ -33,16 +33,16 @@ CLEAR_MARGIN = 0.1
 
 Relative, as logits have no fixed scale: those of an untrained model are a hundredth of those of a trained one."""
 
-LEAST_AGREEMENT = 0.9999
+MIN_AGREEMENT = 0.9999
 """Least share of pixels that keep their label in fp32; not all, as rounding decides between equal classes."""
 
-LEAST_CLEAR_AGREEMENT, LEAST_CLEAR_AGREEMENT_INT8 = 0.999, 0.995
+MIN_CLEAR_AGREEMENT, MIN_CLEAR_AGREEMENT_INT8 = 0.999, 0.995
 """Least share of clear pixels that keep their label in fp16 and bf16, and in int8."""
 
 LARGEST_MIOU_CHANGE, LARGEST_MIOU_CHANGE_INT8 = 0.002, 0.005
 """Largest change of mIoU in fp16 and bf16, and in int8, in either direction, if no other is given."""
 
-LARGEST_CLASS_CHANGE, LEAST_SPEEDUP = 0.02, 1.1
+LARGEST_CLASS_CHANGE, MIN_SPEEDUP = 0.02, 1.1
 """For int8: largest change of the IoU of a class, and how many times as fast as fp32 and bf16 a file has to be."""
 
 TIMED_ROUNDS = 5
@@ -114,10 +114,10 @@ class Parity:
     def findings(self) -> tuple[str, ...]:
         """Every figure outside its tolerance, as text; empty if the file may be used."""
         int8, found = self.precision == "int8", []
-        least = LEAST_CLEAR_AGREEMENT_INT8 if int8 else LEAST_CLEAR_AGREEMENT
+        least = MIN_CLEAR_AGREEMENT_INT8 if int8 else MIN_CLEAR_AGREEMENT
         largest = self.tolerance or (LARGEST_MIOU_CHANGE_INT8 if int8 else LARGEST_MIOU_CHANGE)
-        if self.precision == "fp32" and not self.agreement >= LEAST_AGREEMENT:
-            found.append(f"{_percent(self.agreement)} of the pixels keep their label, {LEAST_AGREEMENT:.2%} are needed")
+        if self.precision == "fp32" and not self.agreement >= MIN_AGREEMENT:
+            found.append(f"{_percent(self.agreement)} of the pixels keep their label, {MIN_AGREEMENT:.2%} are needed")
         # Without clear pixels, all pixels decide.
         clear = self.agreement if math.isnan(self.clear_agreement) else self.clear_agreement
         if self.precision != "fp32" and not clear >= least:
@@ -134,10 +134,8 @@ class Parity:
                 found.append(
                     f"IoU of {name!r} goes from {iou[0]:.4f} to {iou[1]:.4f}, {LARGEST_CLASS_CHANGE} is allowed"
                 )
-        if self.speedup is not None and not self.speedup >= LEAST_SPEEDUP:
-            found.append(
-                f"int8 is {self.speedup:.2f} times as fast as {self.speedup_against}, {LEAST_SPEEDUP} is needed"
-            )
+        if self.speedup is not None and not self.speedup >= MIN_SPEEDUP:
+            found.append(f"int8 is {self.speedup:.2f} times as fast as {self.speedup_against}, {MIN_SPEEDUP} is needed")
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:

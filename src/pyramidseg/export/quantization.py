@@ -199,7 +199,7 @@ class Quantizer:
             ratio, figures = times[fastest].ratio_to(times[int8]), [times[it].milliseconds for it in (int8, fastest)]
             against = f"{fastest.name} {fastest.precision} here ({figures[0]:.1f} ms against {figures[1]:.1f} ms)"
             logger.info(f"int8, {len(float_blocks)} blocks in float: {ratio:.2f} times as fast as {against}")
-            if not found.findings() or ratio < parity.LEAST_SPEEDUP or len(float_blocks) == len(self.blocks):
+            if not found.findings() or ratio < parity.MIN_SPEEDUP or len(float_blocks) == len(self.blocks):
                 return content, metadata, replace(found, speedup=ratio, speedup_against=against)
             block, share = self.most_harmful(float_blocks)
             logger.info(f"{'; '.join(found.findings())}: {block}, {share:.0%} of the error, goes back to float")

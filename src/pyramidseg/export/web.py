@@ -55,7 +55,7 @@ ENGINE = ("decoding", "image_files", "tiles", "label_maps", "engine")
 PAGE = ("elements", "decoding", "viewer", "legend", "downloads", "requests", "dialogs", "page")
 """The modules of the worker and of the page, in the order in which they use each other."""
 
-TILE_BYTES, LEAST_TILE_PX, LARGEST_TILE_PX = 2**29, 256, 1440
+TILE_BYTES, MIN_TILE_PX, LARGEST_TILE_PX = 2**29, 256, 1440
 """Memory of a tile, and its side: a browser has 4 GiB at most, and phones much less."""
 
 LARGEST_EMBEDDED = 2**28
@@ -109,7 +109,7 @@ def convert(program: ExportedProgram, segmenter: Segmenter, input_dtype: str) ->
 def tiles(segmenter: Segmenter) -> dict[str, int]:
     """Side, overlap and margin of the tiles of large images, as `TilePlanner` has them for such a side."""
     fits = int((TILE_BYTES / bytes_per_pixel(segmenter.settings, len(segmenter.classes))) ** 0.5) // GRID_PX * GRID_PX
-    side, reach = min(max(fits, LEAST_TILE_PX), LARGEST_TILE_PX), receptive_field_px(segmenter.settings)
+    side, reach = min(max(fits, MIN_TILE_PX), LARGEST_TILE_PX), receptive_field_px(segmenter.settings)
     overlap = default_overlap(side, reach)
     return {"tile": side, "overlap": overlap, "margin": margin_within(overlap, reach)}
 

@@ -37,7 +37,7 @@ from pyramidseg.predict.sources import Source
 
 logger = logging.getLogger(__name__)
 
-CPUS_PER_WORKER, MOST_THREADS = 4, 16
+CPUS_PER_WORKER, MAX_THREADS = 4, 16
 """Threads of a worker without a GPU by default, and the most of any."""
 
 
@@ -59,7 +59,7 @@ def plan_workers(nodes: Sequence[Mapping[str, float]], workers: tuple[int, int] 
 
     possible = sum(room(1))
     number = workers or (max(1, possible if gpus else sum(room(CPUS_PER_WORKER))),) * 2
-    enough = (n for n in range(MOST_THREADS, 0, -1) if possible and sum(room(n)) >= min(number[1], possible))
+    enough = (n for n in range(MAX_THREADS, 0, -1) if possible and sum(room(n)) >= min(number[1], possible))
     threads = next(enough, 1)
     return Workers(number, threads, gpus, max(1, *room(threads), 1))
 

@@ -37,7 +37,7 @@ USABLE_SHARE = 0.5
 INEXACT_TILE_PX = 2048
 """Side of the windows of images larger than memory where no tiles are exact."""
 
-LEAST_AUTO_TILE_PX = 256
+MIN_AUTO_TILE_PX = 256
 """Smaller windows see too little context: `auto` reports a lack of memory instead."""
 
 UNKNOWN_BYTES_PER_PIXEL = 1000.0
@@ -98,7 +98,7 @@ class TilePlanner:
         side_px, field_px = self.tile_px, self._receptive_field_px
         if isinstance(side_px, str):
             exact_px = INEXACT_TILE_PX if field_px is None else 4 * round_up(2 * field_px, GRID_PX)
-            most_px = most_px or max(exact_px, LEAST_AUTO_TILE_PX)
+            most_px = most_px or max(exact_px, MIN_AUTO_TILE_PX)
             side_px = self._largest_that_fits(height, width, most_px, cache_bytes)
         overlap_px = default_overlap(side_px, field_px) if self.overlap_px is None else self.overlap_px
         return Tiles(side_px, overlap_px, margin_within(overlap_px, field_px))
@@ -117,7 +117,7 @@ class TilePlanner:
         known = self._network.compute_device if isinstance(self._network, ModelBackend) else None
         device = torch.device("cpu") if known is None else known
         usable = USABLE_SHARE * free_bytes(device) / self.shared_by
-        least = max(LEAST_AUTO_TILE_PX, 2 * (self.overlap_px or 0))
+        least = max(MIN_AUTO_TILE_PX, 2 * (self.overlap_px or 0))
 
         def needed(side_px: int) -> float:
             return self.needed_bytes(side_px, height, width) + cache_bytes(side_px)

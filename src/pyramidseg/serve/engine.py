@@ -173,7 +173,7 @@ class Engine:
         Raises:
             PyramidSegError: the model computes no labels.
         """
-        loop, most = asyncio.get_running_loop(), int(self.limits.max_batch)
+        loop, most = asyncio.get_running_loop(), int(self.limits.max_batch_size)
         dtype = await loop.run_in_executor(self.thread, first_prediction, self.predictor)
         if self.batches is None:
             probe = partial(batches_are_exact, self.predictor, most, dtype)
@@ -187,7 +187,7 @@ class Engine:
             left = None
             if self._waiting:
                 first = self._waiting[0]
-                most = min(int(self.limits.max_batch), BATCH_PIXELS // result_pixels(first.loaded))
+                most = min(int(self.limits.max_batch_size), BATCH_PIXELS // result_pixels(first.loaded))
                 limit = max(1, most) if self.batches else 1
                 batch = [job for job in self._waiting if job.fits(first)][:limit]
                 left = first.arrived + self.limits.max_wait_ms / 1000 - time.monotonic()

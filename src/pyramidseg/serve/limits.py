@@ -43,7 +43,7 @@ def _limit(default: float, meaning: str) -> float:
 class Limits:
     """Limits with their defaults; `help` in the metadata of each field is that of its flag."""
 
-    max_batch: float = _limit(8, "most images of equal size in a batch")
+    max_batch_size: float = _limit(8, "most images of equal size in a batch")
     max_wait_ms: float = _limit(5, "longest that an image waits for others of its size")
     timeout_s: float = _limit(60, "longest from a request's last byte to its answer; then 504")
     max_requests: float = _limit(64, "requests in progress or waiting; further ones get 429")

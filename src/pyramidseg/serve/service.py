@@ -49,7 +49,7 @@ class Service:
         self.limits, self.admission = limits, Admission(limits)
         self.metrics = metrics = ServerMetrics()
         self.threads = ThreadPoolExecutor(stage_threads(), thread_name_prefix="images")
-        batches = True if inexact_batches else False if limits.max_batch == 1 else None
+        batches = True if inexact_batches else False if limits.max_batch_size == 1 else None
         in_processes: Any = partial(WorkerPool, number=workers, reload=self.begin_reload)
         make = in_processes if workers else partial(Engine, threads=self.threads)
         self._make = partial(make, load=load, limits=limits, record=metrics.record, batches=batches)
@@ -99,7 +99,7 @@ class Service:
         except Exception as error:
             logger.exception(f"{engine.name}: its first prediction failed, so it does not become ready: {error}")
             return
-        batches = f"batches of up to {self.limits.max_batch:.0f}" if engine.batches else "one image at a time"
+        batches = f"batches of up to {self.limits.max_batch_size:.0f}" if engine.batches else "one image at a time"
         logger.info(f"{engine.name}: ready on {engine.model.backend}, {batches}")
 
     async def reload(self, name: str, path: str | None = None) -> ServedModel:

@@ -28,7 +28,7 @@ from pyramidseg.serve.worker_process import Channel, work
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS, CHECKS_PER_SECOND, MOST_DELAY_S = 3, 2, 30
+ATTEMPTS, CHECKS_PER_SECOND, MAX_DELAY_S = 3, 2, 30
 
 
 class _Worker:
@@ -227,7 +227,7 @@ class WorkerPool:
                 self._workers.remove(worker)
                 self._changed.set()
             worked = worker.warm.done() and not isinstance(worker.warm.result(), Exception)
-            delay_s = 0 if worked else min(MOST_DELAY_S, 2 * delay_s + 1)
+            delay_s = 0 if worked else min(MAX_DELAY_S, 2 * delay_s + 1)
             if hasattr(self, "model"):  # else `start` raises the reason, and nothing is replaced
                 requests = f"{len(worker.pending)} requests"
                 logger.warning(f"{self.name}: a worker process ended with {requests}, and is replaced")

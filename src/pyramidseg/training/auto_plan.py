@@ -47,14 +47,14 @@ LARGE_ENCODERS = ("tf_efficientnet_lite2", "resnet50", "resnet34", *SMALL_ENCODE
 """The first whose ImageNet weights are here is taken; from the large ones with a GPU and `MANY_IMAGES`."""
 
 MANY_IMAGES = 200
-LEAST_CROP_PX, CPU_CROP_PX, MOST_CROP_PX, MOST_BATCH = 64, 320, 512, 16
-CPU_PIXELS, GPU_PIXELS = 4 * CPU_CROP_PX**2, MOST_BATCH * MOST_CROP_PX**2
-CROPS, LEAST_EPOCHS = 20_000, 10  # 54 epochs of CamVid
+MIN_CROP_PX, CPU_CROP_PX, MAX_CROP_PX, MAX_BATCH = 64, 320, 512, 16
+CPU_PIXELS, GPU_PIXELS = 4 * CPU_CROP_PX**2, MAX_BATCH * MAX_CROP_PX**2
+CROPS, MIN_EPOCHS = 20_000, 10  # 54 epochs of CamVid
 ENOUGH_CROPS, CROPS_VALIDATED = 200, 12
 """If more than 12 crops cover an image, an epoch of one crop each trains for less time than it validates (a quarter as
 many whole images, at a third of the time a pixel); epochs with more than 200 crops need no more."""
 
-MASKS_READ, LEAST_MASKS, TOP_PREFERENCE, TOP_ERRORS = 64, 20, 0.1, 4.0
+MASKS_READ, MIN_MASKS, TOP_PREFERENCE, TOP_ERRORS = 64, 20, 0.1, 4.0
 """To find out whether images have a top: masks that are read, how many must show a class, and how much more of it must
 be in one half of the image than in the other, as a share of it and in standard errors."""
 
@@ -84,9 +84,9 @@ def _encoder_weights(facts: Facts) -> Choice:
 
 
 def _crop(facts: Facts) -> Choice:
-    is_small = max(facts.height, facts.width) <= MOST_CROP_PX
-    most = MOST_CROP_PX if is_small or not facts.on_cpu else CPU_CROP_PX
-    sides = [min(most, max(LEAST_CROP_PX, round_up(side, GRID_PX))) for side in (facts.height, facts.width)]
+    is_small = max(facts.height, facts.width) <= MAX_CROP_PX
+    most = MAX_CROP_PX if is_small or not facts.on_cpu else CPU_CROP_PX
+    sides = [min(most, max(MIN_CROP_PX, round_up(side, GRID_PX))) for side in (facts.height, facts.width)]
     limit = "which are seen whole" if is_small else f"and at most {most} on this device"
     return sides, f"images of {facts.height}x{facts.width} (median), {limit}"
 
@@ -110,13 +110,13 @@ def _augment(facts: Facts) -> Choice:
         for name, above, below in zip(names, upper.tolist(), lower.tolist(), strict=False):
             if above + below:
                 preferences[name].append((above - below) / (above + below))
-    known = {name: values for name, values in preferences.items() if len(values) >= LEAST_MASKS}
+    known = {name: values for name, values in preferences.items() if len(values) >= MIN_MASKS}
     for name, values in known.items():
         mean, error = fmean(values), stdev(values) / len(values) ** 0.5
         if abs(mean) >= max(TOP_PREFERENCE, TOP_ERRORS * error):
             return "default", f"{name!r} is mostly in the {'upper' if mean > 0 else 'lower'} half of the images"
     if not known:
-        return "default", f"no class is in {LEAST_MASKS} of the masks, so that the images may have a top"
+        return "default", f"no class is in {MIN_MASKS} of the masks, so that the images may have a top"
     return "aerial", "no class prefers the upper or the lower half, so that the images have no top"
 
 
@@ -128,7 +128,7 @@ def _rare_class_crops(facts: Facts) -> Choice:
 
 def _batch_size(facts: Facts) -> Choice:
     pixels = CPU_PIXELS if facts.on_cpu else GPU_PIXELS
-    most = min(MOST_BATCH, max(2, pixels // math.prod(facts.data.config.data.crop)))
+    most = min(MAX_BATCH, max(2, pixels // math.prod(facts.data.config.data.crop)))
     return min(most, max(2, facts.crops // 4), facts.crops), f"at most {most}, and a quarter of an epoch's crops"
 
 
@@ -158,7 +158,7 @@ RULES: Mapping[str, Callable[[Facts], Choice]] = {
     ),
     "train.batch_size": _batch_size,
     "data.workers": _workers,
-    "train.epochs": lambda facts: (min(300, max(LEAST_EPOCHS, round(CROPS / facts.crops))), f"{CROPS} crops, or 300"),
+    "train.epochs": lambda facts: (min(300, max(MIN_EPOCHS, round(CROPS / facts.crops))), f"{CROPS} crops, or 300"),
 }
 """The rule for each setting; they apply in this order, so that a rule sees the choices before it."""
 
@@ -227,7 +227,7 @@ def _plan_time(facts: Facts, minutes: float, began: float, *, dry_run: bool) -> 
                 f"`minutes={minutes:g}`: {figures}, plan and report {duration(besides)}, so that not even one epoch "
                 f"fits: give `minutes={math.ceil((besides + epoch) / 50)}`, or a smaller data.crop or model.encoder"
             )
-        most = min(1000, max(LEAST_EPOCHS, round(3 * CROPS / facts.crops)))
+        most = min(1000, max(MIN_EPOCHS, round(3 * CROPS / facts.crops)))
         reason = f"{minutes:g} minutes have room for {room:.1f}; at most {most}"
         facts.choose("train.epochs", int(min(room, most)), reason)
     if (epochs := facts.data.config.train.epochs) < 4 * facts.data.config.optim.warmup_epochs:

@@ -22,7 +22,7 @@ from pyramidseg.predict.ray_engine import RayEngine
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries
 
-TWO = ("--engine", "ray", "--workers", "2")
+TWO = ("--engine", "ray", "--ray-workers", "2")
 
 
 def contents(folder):
