@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.gpu.wheels import ONLY_TENSORRT
 from torch import Tensor
 
 from pyramidseg.backends import TorchBackend
@@ -61,11 +62,11 @@ class Engine:
         return self._logits
 
 
-def measure_tensorrt(device: str, out: Path) -> dict[str, Any]:
+def measure_tensorrt(device: str) -> dict[str, Any]:
     """Labels and milliseconds of one image of 512x512, in fp32 and fp16, alternating with PyTorch."""
-    del out
-    if device != "cuda" or find_spec("tensorrt") is None:
-        return {"not run": "needs a CUDA GPU and the package tensorrt"}
+    absent = [name for name in ONLY_TENSORRT if find_spec(name) is None]
+    if device == "cpu" or absent:
+        return {"not run": f"needs a CUDA GPU and {', '.join(absent or ONLY_TENSORRT)}"}
     image = scene_images(1, channels=3, height=SIDE_PX, width=SIDE_PX).cuda()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

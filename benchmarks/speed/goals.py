@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.speed import folder, labels, memory, prediction, startup, training
+from benchmarks.speed import epoch, folder, labels, memory, prediction, startup, training
 from benchmarks.speed.rows import Row, groups_of
 
 Sections = Mapping[str, Sequence[Row]]
@@ -139,7 +139,7 @@ def _share_of_peak(rows: Sequence[Row], who: str, peer: str) -> float | None:
 
 
 def _rest(sections: Sections) -> Iterator[Goal]:
-    ours = _row(sections.get("epoch", ()), training.OURS)
+    ours = _row((row for row in sections.get("epoch", ()) if row.group.startswith(epoch.CAMVID)), training.OURS)
     waited = None if ours is None else ours.waiting_share
     yield Goal("CamVid epoch: share of the time spent waiting for data", 0.05, waited, at_most=True)
     files = [row for row in sections.get("folder", ()) if row.who == folder.FILES]
