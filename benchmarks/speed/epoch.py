@@ -22,6 +22,7 @@ from benchmarks.speed.training import (
     Task,
     epochs_of_ours,
     peer_step,
+    precision_notes,
     prepare_ours,
     shares_of_floor,
 )
@@ -67,6 +68,7 @@ def measure_epoch(bench: Bench) -> list[Row]:
         timings,
         peers=[PEER, TUNED],
         images=components.loader.plan.samples,
+        notes=precision_notes(bench.device),
         shares=shares_of_floor(bench, task, timings, images=components.loader.plan.samples),
     )
     share = statistics.median(waited)

@@ -21,7 +21,7 @@ from benchmarks.speed.settings import Bench
 from torch import Tensor
 
 import pyramidseg as ps
-from pyramidseg.base.device import has_fast_bf16
+from pyramidseg.base.device import Precision, autocast, has_fast_bf16, resolve_precision
 from pyramidseg.base.overrides import load_config
 from pyramidseg.base.timing import Timing, alternate
 from pyramidseg.data.epoch_plan import EpochPlan
@@ -47,7 +47,7 @@ STEPS = 2
 """In a call, as our loop has some work before the first one."""
 
 PEER, TUNED = "SMP as users run it", "SMP, channels_last and bf16"
-"""bf16, as ours, where the processor multiplies fast in it: emulated it would be tens of times slower."""
+"""Mixed precision as ours (`mixed_precision`); the name is kept where a card without fast bf16 takes fp16."""
 OURS, DEFAULT = "ours", "ours, the default recipe with smoothing"
 COMPILED, CUDA_GRAPHS = "ours, compiled", "ours, CUDA graphs"
 
@@ -101,6 +101,23 @@ class HeldBatches:
             yield self.batches
 
 
+def mixed_precision(device: torch.device) -> Precision:
+    """bf16 where it is fast, else fp16 on a CUDA GPU (V100, T4); fp32 elsewhere, where 16 bits are only emulated."""
+    return "bf16" if has_fast_bf16(device) else "fp16" if device.type == "cuda" else "fp32"
+
+
+def precision_of(who: str, device: torch.device) -> Precision:
+    """What a contestant computes in; the default recipe takes no fp16 by itself."""
+    if who == PEER:
+        return "fp32"
+    return resolve_precision("auto", device) if who == DEFAULT else mixed_precision(device)
+
+
+def precision_notes(device: torch.device) -> dict[str, str]:
+    """A remark where the tuned peer is not in bf16."""
+    return {TUNED: "fp16 with a GradScaler: no fast bf16"} if mixed_precision(device) == "fp16" else {}
+
+
 def contestants(device: torch.device) -> tuple[str, ...]:
     """Everyone who can run there; peers first."""
     own = [who for who in OURS_SETTINGS if device.type == "cuda" or who not in ON_GPU]
@@ -124,19 +141,19 @@ def measure_encoder(bench: Bench, encoder: str) -> list[Row]:
     timings = {who: Timing(tuple(seconds / STEPS for seconds in timing.seconds)) for who, timing in timed.items()}
     images = settings.batch
     shares = shares_of_floor(bench, task, timings, images=images)
-    return timed_rows(group_name(task), timings, peers=[PEER, TUNED], images=images, shares=shares)
+    notes = precision_notes(device)
+    return timed_rows(group_name(task), timings, peers=[PEER, TUNED], images=images, shares=shares, notes=notes)
 
 
 def shares_of_floor(bench: Bench, task: Task, timings: Mapping[str, Timing], *, images: int) -> dict[str, float | None]:
     """What the convolutions of training on so many images would take at the roofline, by contestant."""
     shares = {}
     for who, timing in timings.items():
-        precision = "bf16" if who != PEER and has_fast_bf16(bench.device) else "fp32"
         model = ps.Segmenter(
             num_classes=task.classes, encoder=task.encoder, encoder_weights="none", smoothing=who == DEFAULT
         )
         macs = PASSES * images * describe_cost(model, task.crop_px, task.crop_px).macs
-        shares[who] = bench.roofline.share(macs, precision, timing.median)
+        shares[who] = bench.roofline.share(macs, precision_of(who, bench.device), timing.median)
     return shares
 
 
@@ -191,6 +208,7 @@ def prepare_ours(task: Task, settings: Mapping[str, Any], dataset: Dataset | str
         "train.batch_size": task.batch,
         "train.device": task.device,
         "train.checkpoint_minutes": 0,
+        **({"train.precision": mixed_precision(torch.device(task.device))} if settings else {}),  # else the defaults
         **({"data.workers": 0, "data.cache": "none"} if isinstance(dataset, Dataset) else {}),
         **settings,
     }
@@ -219,16 +237,19 @@ def peer_step(task: Task, *, is_tuned: bool) -> Callable[[Batch], None]:
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     loss_of = torch.nn.CrossEntropyLoss(ignore_index=255)
+    precision = mixed_precision(device) if is_tuned else "fp32"
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def step(batch: Batch) -> None:
         images = normalized(batch.images.to(device))
         layout = torch.channels_last if is_tuned else torch.contiguous_format
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_tuned and has_fast_bf16(device)):
+        with autocast(precision, device):
             logits: Tensor = model(images.contiguous(memory_format=layout))
         loss = loss_of(logits.float(), batch.labels.to(device).long())
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         loss.item()
 
     return step

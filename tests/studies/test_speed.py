@@ -166,3 +166,32 @@ def test_the_page_sets_what_was_reached_beside_what_was_asked(tmp_path: Path) ->
     text = page(Results(MACHINE))
     assert text.count("| not measured |") == len(goals.goals({}))
     assert not any(title in text for title in TITLES.values())
+
+
+def test_the_peer_has_the_mixed_precision_of_ours_where_bf16_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "has_fast_bf16", lambda device: False)
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(training, "resolve_precision", lambda precision, device: "fp32")
+    found = {who: training.precision_of(who, cuda) for who in training.contestants(cuda)}
+    assert found == {PEER: "fp32", TUNED: "fp16", OURS: "fp16", training.COMPILED: "fp16",
+                     training.CUDA_GRAPHS: "fp16", training.DEFAULT: "fp32"}  # fmt: skip
+    assert training.precision_notes(CPU) == {} != training.precision_notes(cuda)
+
+
+def test_the_peer_learns_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scaler skips the first steps, whose gradients overflow, and then has found its factor."""
+    losses, cross_entropy = [], torch.nn.functional.cross_entropy
+
+    def kept(*given: Any, **more: Any) -> torch.Tensor:
+        losses.append(cross_entropy(*given, **more))
+        return losses[-1]
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", kept)
+    monkeypatch.setattr(training, "mixed_precision", lambda device: "fp16")
+    task = training.Task("resnet18", 8, 2, 64, "cpu")
+    step, batch = training.peer_step(task, is_tuned=True), training.made_batch(task)
+    for _ in range(6):
+        step(batch)
+    assert losses[-1] < losses[0] - 0.1

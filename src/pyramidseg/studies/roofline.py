@@ -11,7 +11,7 @@ from torch import Tensor
 from pyramidseg.base.device import has_fast_bf16
 from pyramidseg.base.timing import alternate
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """On a GPU, torch computes fp32 convolutions in TF32 by default, as it does for the models."""
 
 
@@ -40,7 +40,7 @@ class Roofline:
     """Rate of a machine's convolutions.
 
     Attributes:
-        flop_per_second: by precision; without bf16 if the device only emulates it.
+        flop_per_second: by precision; bf16 unless the device only emulates it, then fp16 on a CUDA GPU.
     """
 
     flop_per_second: Mapping[str, float]
@@ -69,7 +69,8 @@ def measure_roofline(
         layers: by default `ON_CPU` or `ON_GPU`.
     """
     layers = layers or (ON_CPU if device.type == "cpu" else ON_GPU)
-    precisions = ["fp32", *(["bf16"] if has_fast_bf16(device) else [])]
+    half = "bf16" if has_fast_bf16(device) else "fp16" if device.type == "cuda" else None
+    precisions = ["fp32", *([half] if half else [])]
     calls = {
         (precision, layer): _call(layer, DTYPES[precision], device) for precision in precisions for layer in layers
     }
