@@ -60,7 +60,8 @@ class Contestant:
 def contestants(device: torch.device, runtimes: tuple[str, ...]) -> Iterator[Contestant]:
     """Everyone who can run here; peers first, SMP as users run it before all others.
 
-    The default network stands beside them, as a share of its own floor: it computes more.
+    The default network stands beside them, as a share of its own floor: it computes more. On a GPU ours is as written
+    only: `TorchBackend` re-associates nothing there.
     """
     precisions = ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",)
     yield Contestant("smp", "torch", "fp32")
@@ -76,13 +77,13 @@ def contestants(device: torch.device, runtimes: tuple[str, ...]) -> Iterator[Con
     own = [("torch", precision) for precision in precisions]
     if device.type == "cuda":
         own += [("torch-compiled", precision) for precision in precisions]
-    int8 = [(name, "int8") for name in runtimes] if device.type == "cpu" else []
-    for name, precision in (*own, *exported, *int8):
+    reassociated = [*own, *exported, *((name, "int8") for name in runtimes)] if device.type == "cpu" else []
+    for name, precision in reassociated:
         yield Contestant("ours", name, precision)
     for name, precision in (*own, *exported):
         yield Contestant("ours-as-written", name, precision)
     yield Contestant("imported", "torch", "fp32")
-    for name, precision in (*own, *exported, *int8):
+    for name, precision in reassociated:
         yield Contestant("default", name, precision)
     for name, precision in (*own, *exported):
         yield Contestant("as-written", name, precision)
@@ -141,7 +142,7 @@ def _measure_encoder(bench: Bench, encoder: str) -> list[Row]:
             peers=peers,
             images=batch,
             shares=_shares(bench.roofline, batch, written, timings),
-            composed_shares=_shares(bench.roofline, batch, composed, timings),
+            composed_shares=_shares(bench.roofline, batch, composed, timings) if device.type == "cpu" else None,
             notes=_agreements(opened, images),
         )
     return rows

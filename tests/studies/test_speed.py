@@ -130,12 +130,21 @@ def found_by_each_section() -> dict[str, list[Row]]:
 def test_the_page_shows_each_section_under_its_own_conditions(tmp_path: Path) -> None:
     results = Results(MACHINE)
     for number, (name, rows) in enumerate(found_by_each_section().items(), start=1):
-        results.add(name, rows, Settings(rounds=number), Roofline({"fp32": number * 1e11}), seconds=1.0)
+        results.add(
+            name,
+            rows,
+            Settings(rounds=number, camvid="/a/path" if name == "epoch" else None),
+            Roofline({"fp32": number * 1e11}),
+            seconds=1.0,
+        )
     results.write(tmp_path)
     text = page(read_results(tmp_path, MACHINE))
     assert tuple(SECTIONS) == tuple(TITLES) == tuple(found_by_each_section())
-    for number, title in enumerate(TITLES.values(), start=1):
-        assert f"## {title}\n\n{number} rounds; the convolution roofline: {number}00 GFLOP/s in fp32.\n\n| " in text
+    for number, (name, title) in enumerate(TITLES.items(), start=1):
+        given = f"--only {name} --rounds {number}{' --camvid DATASET' if name == 'epoch' else ''}"
+        conditions = f"{number} rounds; the convolution roofline: {number}00 GFLOP/s in fp32."
+        assert f"## {title}\n\n`python -m benchmarks.speed --out DIR {given}`: {conditions}\n\n| " in text
+    assert "/a/path" not in text
     for line in (
         "| ours, openvino fp32 | 1000 | 1.0 | 75 % | 50 % | 2.00 | 4.00 |",
         "| SMP as users run it | 900 |",
@@ -180,6 +189,7 @@ def test_the_peer_has_the_mixed_precision_of_ours_where_bf16_is_slow(
     assert training.precision_notes(CPU) == {} != training.precision_notes(cuda)
 
 
+@pytest.mark.slow
 def test_the_peer_learns_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scaler skips the first steps, whose gradients overflow, and then has found its factor."""
     losses, cross_entropy = [], torch.nn.functional.cross_entropy
@@ -195,3 +205,15 @@ def test_the_peer_learns_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(6):
         step(batch)
     assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_gpu_is_compared_as_written_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "has_fast_bf16", lambda device: True)
+    networks = {each.network for each in prediction.contestants(torch.device("cuda"), ("onnxruntime",))}
+    assert networks == {"smp", "ours-as-written", "imported", "as-written"}
+    assert {each.network for each in prediction.contestants(CPU, ())} == {*networks, "ours", "default"}
+    who = f"{prediction.TITLES['ours-as-written']}, torch-compiled bf16"
+    row = Row(prediction.group_name("resnet18", 1, 512), who, ms=1.0, times_as_fast={PEER: 4.0}, share_of_floor=0.5)
+    found = {goal.what: goal.reached for goal in goals.goals({"prediction": [row]})}
+    assert found[f"resnet18, bf16, one image: times as fast as {PEER}"] == 4.0
+    assert not any("network as written" in what for what in found)
