@@ -48,15 +48,13 @@ FOLDER_ROUNDS = 3
 
 
 def measure_memory(bench: Bench) -> list[Row]:
-    """One image for every encoder, without the default network; the training step; and folders, few files and many."""
+    """One image for every encoder; the training step; and folders, few files and many."""
     settings, device = bench.settings, str(bench.device)
     rows = []
     for encoder in settings.encoders:
         files = bench.workshop.files(encoder)
         bench.say(f"{encoder}: memory of each contestant")
         for contestant in contestants(bench.device, bench.workshop.runtimes):
-            if contestant.network == "default":
-                continue
             spec = {
                 "contestant": asdict(contestant),
                 "folder": str(files.folder),
