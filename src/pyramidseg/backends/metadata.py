@@ -165,8 +165,8 @@ class ExportMetadata:
         """
         if strings.get("format") != KIND:
             raise WeightsError(
-                f"{path}: was not exported by pyramidseg (its metadata has no format={KIND!r}), so that its classes "
-                "and its input are unknown; export the bundle again with pyramidseg export BUNDLE"
+                f"{path}: was not exported by pyramidseg, or another program removed its metadata (no format={KIND!r}):"
+                " its classes and its input are unknown; export the bundle again with pyramidseg export BUNDLE"
             )
         if CHECKSUM not in strings:
             raise WeightsError(f"{path}: holds no checksum, so that damage cannot be detected; export it again")

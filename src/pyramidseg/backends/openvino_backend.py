@@ -155,8 +155,11 @@ def _check_weights(path: Path, strings: dict[str, str]) -> None:
     """Check that the `.bin` belongs to this `.xml`: the two files may be copied separately."""
     weights = path.with_suffix(".bin")
     if not weights.is_file() or file_sha256(weights) != strings.get(WEIGHTS_CHECKSUM):
-        what = "is damaged or belongs to another export" if weights.is_file() else "is not in the same folder"
-        raise WeightsError(f"{path}: {weights.name}, which holds its weights, {what}; copy both files")
+        found = "is damaged, belongs to another export or was written again by another program"
+        what = found if weights.is_file() else "is not in the same folder"
+        raise WeightsError(
+            f"{path}: {weights.name}, which holds its weights, {what}; copy both files, or export the bundle again"
+        )
 
 
 def _device(device: str, available: list[str]) -> str:
