@@ -141,6 +141,12 @@ class ShuffledTerm(nn.Module):
 def phase_kernel(kernel: Tensor, factor: int) -> Tensor:
     """The kernels of all phases (`PhasedTerm`).
 
+    Phase (a, b) of the convolution of the upsampled map m is
+
+        out[rY + a, rX + b] = sum over y, x of kernel[y, x] m[Y + floor((a + y - h) / r), X + floor((b + x - h) / r)]
+
+    so that its kernel has at each tap the sum of the kernel's values which read the same pixel of m.
+
     Args:
         kernel: (O, I, k, k), k = 2h + 1.
         factor: r, even; h is at most r.

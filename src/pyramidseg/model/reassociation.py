@@ -73,6 +73,13 @@ def _taps(inputs: Sequence[int], kernel: int) -> float:
 class Composed(nn.Module):
     """A convolution of a merged map, computed from the encoder's maps and a coarser merged map.
 
+    With the lateral convolutions W[j] + b[j] of encoder maps c[j], j = 0 ... n, and the merged map m after them,
+
+        k * x + bias = (k o W[0]) * c[0] + bias + sum over j >= 1 of (k o W[j]) * up(c[j], 2^j)
+                       + k * up(m + sum over all j of b[j], 2^(n+1))
+
+    where * is a convolution that keeps the size, o is `compose`, and up repeats pixels.
+
     Args:
         kernel: (O, P, k, k) of the convolution.
         bias: (O,) of the convolution.
@@ -99,6 +106,12 @@ class Composed(nn.Module):
 
 class Ring(nn.Module):
     """What a branch's 3x3 convolution would take from smoothed values just outside the image: to be subtracted.
+
+    With the smoothing s[p] of the zero-padded merged map at all pixels p, also outside the image,
+
+        branch * (s inside, 0 outside) = branch * s - branch * (s at the pixels next to the image, else 0)
+
+    where the first term is the composed convolution, and this module adds the second to it.
 
     The value of smoothing at row -1 is made from row 0 of the merged map alone, by the last row of its kernel, and
     enters row 0 of the output by the first row of the branch's kernel. Rows include the ring's corners, columns do not.
