@@ -3,7 +3,7 @@
     python -m benchmarks.gpu --out DIR                 all
     python -m benchmarks.gpu --out DIR --only resume   a part; the rest of DIR/results.json is kept
     python -m benchmarks.gpu --out DIR --device cpu    the same commands on a CPU, to try the script itself
-    python -m benchmarks.gpu --out DIR --camvid FOLDER with epochs of CamVid (SegNet layout), else of made scenes
+    python -m benchmarks.gpu --out DIR --camvid FOLDER with epochs of CamVid (SegNet layout), else of synthetic scenes
     python -m benchmarks.gpu --wheels > wheels.txt     the packages to carry there, for
                                                        pip download --no-deps --requirement wheels.txt
 
