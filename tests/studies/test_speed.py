@@ -46,6 +46,17 @@ def test_an_epoch_of_each_contestant_goes_through_the_same_images(
     assert all(row.share_of_floor is not None and row.share_of_floor > 0 for row in rows)
 
 
+def test_without_a_dataset_epochs_are_of_made_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch, "CROP_PX", 64)
+    monkeypatch.setattr(epoch, "MADE", 4)
+    workshop = Workshop(tmp_path, classes=8, side_px=64, on_cpu=True, say=print)
+    rows = epoch.measure_epoch(Bench(Settings(batch=2, rounds=1), CPU, Roofline({}), workshop, print))
+    assert {row.images for row in rows} == {4}
+    assert {row.group for row in rows} == {"made scenes, resnet18, batch of 2, crops of 64x64"}
+    reached = {goal.what: goal.reached for goal in goals.goals({"epoch": rows})}
+    assert reached["CamVid epoch: share of the time spent waiting for data"] is None
+
+
 def test_a_folder_is_held_against_the_floor_of_all_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summaries, predict_files = [], folder.predict_files
     monkeypatch.setattr(folder, "predict_files", lambda *given, **more: summaries.append(predict_files(*given, **more)))
