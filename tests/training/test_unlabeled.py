@@ -4,6 +4,8 @@ import csv
 import re
 import shutil
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,16 @@ import pytest
 import tifffile
 from PIL import Image
 
+from pyramidseg.base.config import Config
 from pyramidseg.base.errors import ConfigError, DataError, OutputError
 from pyramidseg.base.overrides import load_config
 from pyramidseg.cli.main import main
-from pyramidseg.demo.scenes import draw_scene
+from pyramidseg.data.records import Dataset
+from pyramidseg.demo.scenes import draw_scene, write_scenes
 from pyramidseg.inspection.prepare_data import PreparedData, prepare_data
+from pyramidseg.studies import cross_validation, learning_curve
+from pyramidseg.studies.cross_validation import cross_validate
+from pyramidseg.studies.learning_curve import label_curve
 from pyramidseg.training.run_folder import open_run
 from pyramidseg.training.segmentation_task import prepare_segmentation
 from pyramidseg.training.segmentation_training import run_inputs
@@ -83,6 +90,33 @@ def test_copies_of_val_and_test_images_are_named_and_left_out(
         DataError, match=r"4 of 4 images are copies of images that models are scored on: .*; give others"
     ):
         prepared(dataset, folder)
+
+
+@pytest.mark.parametrize("study", [partial(cross_validate, folds=2), partial(label_curve, epochs=1)])
+def test_copies_of_test_images_are_left_out_of_studies_too(
+    others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Callable[..., object]
+) -> None:
+    root = write_scenes(tmp_path / "data", train=12, val=4, height=72, width=96).parent
+    for kind in ("images", "masks"):
+        (root / "test" / kind).mkdir(parents=True)
+        for file in sorted((root / "val" / kind).iterdir())[2:]:
+            file.rename(root / "test" / kind / file.name)
+    folder = tmp_path / "folder"
+    shutil.copytree(others, folder)
+    shutil.copy(max((root / "test" / "images").iterdir()), folder / "copy.png")
+    seen: list[PreparedData] = []
+
+    def check(config: Config, dataset: Dataset, *given: object, **options: object) -> None:
+        seen.append(prepare_data(dataset, config))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cross_validation, "train_segmentation", check)
+    monkeypatch.setattr(learning_curve, "resumed_run", check)
+    config = load_config(None, {"data.unlabeled": str(folder)})
+    with pytest.raises(KeyboardInterrupt):
+        study(root, out=tmp_path / "out", config=config)
+    assert sorted(record.id for record in seen[0].unlabeled) == [f"{index}.png" for index in range(7)]
+    assert seen[0].summary.splits.keys() == {"train", "val"}, "test is neither checked nor scored"
 
 
 def test_unusable_folders_are_refused(scenes: Path, others: Path, tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def cross_validate(
     def run(name: str, splits: Mapping[str, Any], settings: Config, *notes: str) -> tuple[Run, Dataset]:
         target = folder / name
         logger.info(f"{name}: {len(splits['train'])} images for training, {len(splits['val'])} for validation")
-        divided = replace(opened, splits=splits, description={}, notes=notes)
+        kept = {**opened.splits, **splits}  # of test only the copies among unlabelled images are looked for
+        divided = replace(opened, splits=kept, description={}, notes=notes)
         again = resume and target.exists()
         return train_segmentation(settings, divided, out=target, resume=again, overwrite=overwrite), divided
 

@@ -113,7 +113,8 @@ def label_curve(
         for size in counts:
             logger.info(f"{size} of {len(records)} labels, seed {seed}")
             train = (replace(order[at % size], id=f"{order[at % size].id}#{at // size}") for at in range(len(records)))
-            splits = {"train": tuple(train), "val": tuple(replace(record, id=f"{record.id}#") for record in val)}
+            others = {name: tuple(replace(it, id=f"{it.id}#") for it in opened.splits[name]) for name in opened.splits}
+            splits = {**others, "train": tuple(train)}
             divided = replace(opened, splits=splits, masks=Repeated(opened.masks), description={})
             settings = load_config(None, given_settings(settings_once_opened(config)) | {"train.seed": seed})
             run = resumed_run(settings, divided, folder / "runs" / f"{size}-seed{seed}")
