@@ -3,16 +3,19 @@
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import pyramidseg as ps
 from forks import PythonProcess
+from pyramidseg.backends import TorchBackend
 from pyramidseg.base.errors import OutOfMemory
 from pyramidseg.cli.main import main
 from pyramidseg.data.loading import Batch
 from pyramidseg.model.segmenter import Segmenter
+from pyramidseg.training import segmentation_task
 from pyramidseg.training.checkpoint import Checkpoints
 from pyramidseg.training.progress import TrainingProgress
 from support import TINY, TINY_SETTINGS, assert_same_bits
@@ -124,6 +127,62 @@ def test_validation_is_halved_until_it_fits_and_scores_are_the_same(
     for first, second in zip(whole.history, halved.history, strict=True):
         assert first["val_loss"] == pytest.approx(second["val_loss"], rel=1e-5)
         assert first["val_miou"] == pytest.approx(second["val_miou"], abs=1e-3)
+
+
+def limit_report(monkeypatch: pytest.MonkeyPatch, images: int, error: Exception) -> list[int]:
+    """Let only so many images fit once the report has loaded the bundle; returns the sizes that it has tried."""
+    normalize, tried, backends = Segmenter.normalize, list[int](), list[TorchBackend]()
+
+    def backend(*given: Any, **options: Any) -> TorchBackend:
+        backends.clear()  # its constructor computes, too
+        backends.append(TorchBackend(*given, **options))
+        return backends[-1]
+
+    def limited(model: Segmenter, batch: torch.Tensor) -> torch.Tensor:
+        if backends:
+            tried.append(len(batch))
+            if len(batch) > images:
+                raise error
+        return normalize(model, batch)
+
+    monkeypatch.setattr(segmentation_task, "TorchBackend", backend)
+    monkeypatch.setattr(Segmenter, "normalize", limited)
+    return tried
+
+
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
+def test_the_report_is_halved_until_it_fits_and_a_resumed_run_keeps_it(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    settings = {**TINY_SETTINGS, "epochs": 1, "workers": 0}
+    tried = limit_report(monkeypatch, 1, error)
+    run = ps.train(scenes, out=tmp_path / "run", **settings)
+    assert tried[:3] == [4, 2, 1]
+    assert set(tried[3:]) == {1}
+    assert [text for text in caplog.messages if text.startswith("out of memory")] == [
+        f"out of memory in validation with batches of {large}: from here on of {small}"
+        for large, small in ((4, 2), (2, 1))
+    ]
+    run.report.unlink()
+    tried.clear()
+    ps.train(scenes, out=tmp_path / "run", resume=True, **settings)
+    assert run.report.is_file()
+    assert set(tried) == {1}
+
+
+def test_a_report_that_does_not_fit_at_all_is_an_error_after_one_image(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = limit_report(monkeypatch, 0, OUT_OF_MEMORY[0])
+    with pytest.raises(OutOfMemory, match="the GPU is out of memory"):
+        ps.train(scenes, out=tmp_path / "run", **{**TINY_SETTINGS, "epochs": 1, "workers": 0})
+    assert tried == [4, 2, 1]
 
 
 def run_limited(words: list[str], *, until: Path | None = None) -> None:

@@ -14,13 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pyramidseg.base.config import Config
 from pyramidseg.base.distributed import rank, world_size
-from pyramidseg.base.errors import ConfigError, TrainingError
+from pyramidseg.base.errors import ConfigError, OutOfMemory, TrainingError
 from pyramidseg.base.exhaustion import OUT_OF_MEMORY, exhausted
 from pyramidseg.base.machine import available_processors
 from pyramidseg.data.epoch_plan import EpochPlan
 from pyramidseg.data.loading import Batch, TrainingLoader
 from pyramidseg.training.optim import ModelEma, make_optimizer, set_training_mode
 from pyramidseg.training.progress import TrainingProgress
+from pyramidseg.training.run_folder import RunFolder
 from pyramidseg.training.task import Task, Validation
 
 logger = logging.getLogger(__name__)
@@ -94,25 +95,39 @@ class TrainingComponents:
         return None
 
     def validation_that_fits(self, progress: TrainingProgress) -> Validation | None:
-        """`Task.validate`; None if memory did not suffice, and from then on its batches have half the size.
+        """`Task.validate`; None if memory did not suffice, and from then on its batches have half the size."""
+        with self._halves_validation(progress):
+            return self.task.validate(self.saved_model, batch_size=progress.val_batch_size(self.config))
+        return None
+
+    def report_that_fits(self, run: RunFolder, progress: TrainingProgress) -> bool:
+        """`Task.write_report`; False if memory did not suffice, and from then on its batches have half the size."""
+        with self._halves_validation(progress):
+            self.task.write_report(run, progress, self.notes)
+            return True
+        return False
+
+    @contextmanager
+    def _halves_validation(self, progress: TrainingProgress) -> Iterator[None]:
+        """Halve the batches of validation, and suppress the error, if memory does not suffice.
 
         The error is raised where nothing can be halved: one image, or several processes.
         """
         size = progress.val_batch_size(self.config)
         try:
-            return self.task.validate(self.saved_model, batch_size=size)
+            yield
         except Exception as error:
             if not _may_halve(error, size):
                 raise
-        progress.largest_val_batch = -(-size // 2)
-        logger.warning(
-            f"out of memory in validation with batches of {size}: from here on of {progress.largest_val_batch}"
-        )
-        return None
+            progress.largest_val_batch = -(-size // 2)
+            logger.warning(
+                f"out of memory in validation with batches of {size}: from here on of {progress.largest_val_batch}"
+            )
 
 
 def _may_halve(error: Exception, batch: int) -> bool:
-    return exhausted(error) == OUT_OF_MEMORY and batch > 1 and world_size() == 1
+    cause = error.__cause__ if isinstance(error, OutOfMemory) else None  # a backend has explained it
+    return exhausted(cause or error) == OUT_OF_MEMORY and batch > 1 and world_size() == 1
 
 
 def build_components(task: Task) -> TrainingComponents:

@@ -124,7 +124,8 @@ def fit(
 
         # The report, from the best bundle.
         require_score(components, progress)
-        task.write_report(run, progress, components.notes)
+        while not components.report_that_fits(run, progress):
+            checkpoints.save(components, progress, counts)  # a resumed run has the same batches
         summary = progress.summary()
         logger.info(f"trained in {summary['training time']}; waiting for data: {summary['waiting for data']}")
         logger.info(f"best epoch {progress.best_epoch + 1}: {run.best}")
