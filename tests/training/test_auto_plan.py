@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from pyramidseg.formats.open_dataset import open_dataset
 from pyramidseg.inspection import prepare_data
 from pyramidseg.model import encoder_weights, hub_weights
 from pyramidseg.model.bundle import read_description
+from pyramidseg.model.cost import meta_model
 from pyramidseg.training import auto_plan, plan_facts
 from pyramidseg.training.auto_plan import plan_minutes, prepare_automatically
 from pyramidseg.training.plan_facts import Facts
@@ -282,6 +283,11 @@ def test_shares_of_main_memory_add_up_to_less_than_all_of_it(
     for free, workers in ((8.1 * each, 1), (24.1 * each, 3), (7.9 * each, 0)):
         machine["free"] = free
         assert plan(root).config.data.workers == workers
+    unlabelled = f"data.unlabeled={made(tmp_path / 'more', blobs(64, 64)) / 'train' / 'images'}"
+    more = each + 3 * 5 * plan(root, unlabelled).config.train.batch_size * 64 * 64  # the second view of a crop
+    for free, workers in ((8.1 * more, 1), (7.9 * more, 0)):
+        machine["free"] = free
+        assert plan(root, unlabelled).config.data.workers == workers
 
 
 def test_what_only_trying_shows_halves_it_too(scenes: Path, machine: dict[str, float]) -> None:
@@ -382,6 +388,11 @@ def test_needed_memory_grows_with_the_batch_and_the_largest_validation_batch(tmp
     (facts,) = seen
     one, four = facts.step_bytes(1), facts.step_bytes(4)
     assert one < four < 4 * one
+    labelled, facts.data = facts.data, replace(facts.data, unlabeled=facts.data.dataset.split("val"))
+    views, labels = 4 * 2 * 3 * 64 * 64 * 4, 4 * 64 * 64 * 8
+    gradients = 4 * sum(one.numel() for one in meta_model(facts.data.config.model, 8).parameters())  # of the first pass
+    assert facts.step_bytes(4) >= four + views + labels + gradients
+    facts.data = labelled
     sizes = {most: (size, len(images)) for most in (1, 2, 4, 9) for size, images in [facts.val_batch(most)]}
     assert sizes == {1: ((64, 192), 1), 2: ((64, 192), 1), 4: ((64, 64), 4), 9: ((64, 64), 6)}
     assert facts.validation_bytes(1) == facts.validation_bytes(2)

@@ -135,7 +135,9 @@ def _batch_size(facts: Facts) -> Choice:
 def _workers(facts: Facts) -> Choice:
     config, value_bytes = facts.data.config, max(np.dtype(name).itemsize for name in facts.dtypes)
     crops = 5 * config.train.batch_size * math.prod(config.data.crop)  # four batches are loaded ahead
-    each = (config.model.in_channels * value_bytes + 1) * (crops + 3 * facts.height * facts.width)
+    pixel, image = config.model.in_channels * value_bytes, 3 * facts.height * facts.width
+    views = 2 if facts.data.unlabeled else 1  # an even number of workers: half of them load unlabelled crops only
+    each = (views * pixel + 1) * crops + (pixel + 1) * image
     workers = min(loading_workers(config, facts.device), int(facts.usable_by_workers / each))
     return workers, f"by processors, and by memory: {gigabytes(each)} each"
 

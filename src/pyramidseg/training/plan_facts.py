@@ -76,12 +76,17 @@ class Facts:
         return size, tuple(images)
 
     def step_bytes(self, batch: int) -> float:
-        """Memory of a training step in float32, counted on the meta device."""
+        """Memory of a training step in float32, with unlabelled crops if there are any, counted on the meta device."""
         classes, model, crop = len(self.data.dataset.classes), self.data.config.model, self.data.config.data.crop
         with LiveBytes() as live:
             network = meta_model(model, classes).train()
-            logits = network(torch.empty(batch, model.in_channels, *crop, device="meta"))
-            logits.backward(torch.empty_like(logits))
+            size = batch, model.in_channels, *crop
+            views = [torch.empty(size, device="meta") for _ in range(3 if self.data.unlabeled else 1)]
+            with torch.no_grad():  # the teacher labels the last one, and the network learns these labels of the second
+                _labels = [network(weak).softmax(dim=1).argmax(dim=1) for weak in views[2:]]
+            for view in views[:2]:
+                logits = network(view)
+                logits.backward(torch.empty_like(logits))
         moments_and_ema = 3 * sum(parameter.numel() for parameter in network.parameters())
         return float(live.peak) + FLOAT_BYTES * (moments_and_ema + LOSS_FLOATS * classes * math.prod(crop))
 
