@@ -132,3 +132,19 @@ def test_auto_chooses_optimizer_and_rate_by_the_initial_weights(
     chosen, note = choose_optimizer(load_config(None, settings))
     assert (chosen.optim.optimizer, chosen.optim.lr) == (optimizer, rate)
     assert f"{rate:g}" in note
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"model.encoder": "tf_efficientnet_lite2"}, "Muon, peak learning rate 0.006"),
+        (
+            {"model.encoder": "resnet18"},
+            "Muon, peak learning rate 0.006 (not measured for this encoder: docs/recipe.md)",
+        ),
+        ({"model.encoder": "resnet18", "model.encoder_weights": "none"}, "Muon, peak learning rate 0.003"),
+        ({"model.encoder": "resnet18", "optim.lr": 0.006}, "Muon, peak learning rate 0.006"),
+    ],
+)
+def test_the_note_says_where_the_rate_of_auto_is_not_measured(settings: dict[str, object], expected: str) -> None:
+    assert choose_optimizer(load_config(None, settings))[1] == expected

@@ -15,6 +15,7 @@ from pyramidseg.base.config import Config, OptimConfig
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.model.classifier import Classifier
 from pyramidseg.model.encoder import count_parts, part_finder
+from pyramidseg.model.packaged_weights import PACKAGES
 from pyramidseg.model.segmenter import Segmenter
 from pyramidseg.training.muon import Muon
 
@@ -24,7 +25,7 @@ OPTIMIZERS = {"muon": "Muon", "adamw": "AdamW", "sgd": "SGD"}
 """Display name by value of `optim.optimizer`."""
 
 PRETRAINED_MUON_RATE = 6e-3
-"""Peak rate where `auto` chooses Muon and a pretrained encoder is trained further."""
+"""Peak rate where `auto` chooses Muon and a pretrained encoder is trained further; measured for EfficientNet-Lite."""
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -59,14 +60,15 @@ def choose_optimizer(config: Config) -> tuple[Config, str]:
     Returns:
         The resolved settings, and a note that describes the choice.
     """
-    optim = config.optim
+    optim, doubt = config.optim, ""
     if optim.optimizer == "auto":
         optim = optim.model_copy(update={"optimizer": "muon" if config.model.weights == "random" else "adamw"})
         if optim.optimizer == "muon" and optim.lr is None and config.model.encoder_weights != "none":
             optim = optim.model_copy(update={"lr": PRETRAINED_MUON_RATE})
+            doubt = "" if config.model.encoder in PACKAGES else " (not measured for this encoder: docs/recipe.md)"
     optim = optim.model_copy(update={"lr": optim.peak_lr})
     config = config.model_copy(update={"optim": optim})
-    return config, f"{OPTIMIZERS[optim.optimizer]}, peak learning rate {optim.peak_lr:g}"
+    return config, f"{OPTIMIZERS[optim.optimizer]}, peak learning rate {optim.peak_lr:g}{doubt}"
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[Group]:
