@@ -18,7 +18,7 @@ def main() -> None:
     """One line for each network of the table."""
     for network, tag in IMAGENET_TAGS.items():
         Encoder(network, weights=tag)
-        file = fetch_weights(f"{network}.{tag}")
+        file, _ = fetch_weights(f"{network}.{tag}")
         revision = file.parent.name  # the hub's cache has a folder `snapshots/REVISION`
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         print(f"    {json.dumps(f'{network}.{tag}')}: Pin({json.dumps(revision)}, {json.dumps(digest)}),")

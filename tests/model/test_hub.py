@@ -147,19 +147,20 @@ def online(folder, state):
     return results, hub.downloads
 
 
-def assert_is_resnet18(result, state):
+def assert_is_resnet18(result, state, place="hub cache"):
     assert result["weights"]
     assert all(torch.equal(tensor, state[key]) for key, tensor in result["weights"].items())
     assert result["source"] == {
         "kind": "pretrained",
-        "name": "resnet18.tv_in1k",
+        "name": f"resnet18.tv_in1k ({place})",
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
     }
 
 
 def test_imagenet_weights_come_from_the_hub(online, state):
-    assert_is_resnet18(online[0]["resnet18:3"], state)
+    assert_is_resnet18(online[0]["resnet18:3"], state, place="hub")
+    assert online[0]["resnet18:4"]["source"]["name"] == "resnet18.tv_in1k (hub cache)"
 
 
 def test_they_are_downloaded_once(online):
@@ -221,7 +222,7 @@ def test_a_network_without_pinned_weights_has_tags(tmp_path):
         refused = load(tmp_path, hub.endpoint, "test_resnet:3")[0]["test_resnet:3"]["refused"]
         case = "test_resnet:3:" + re.search(r"tags of timm: (\w+);", refused)[1]
         found = load(tmp_path, hub.endpoint, case)[0][case]
-    assert found["source"]["name"] == "test_resnet.r160_in1k"
+    assert found["source"]["name"] == "test_resnet.r160_in1k (hub)"
     assert found["weights"]
     assert all(torch.equal(tensor, state[key]) for key, tensor in found["weights"].items())
 
@@ -290,11 +291,11 @@ def test_a_page_instead_of_weights_is_refused(served):
 
 
 def test_counters_may_be_absent(served, state):
-    assert_is_resnet18(served[0]["resnet18:3"], state)
+    assert_is_resnet18(served[0]["resnet18:3"], state, place="hub")
 
 
 def test_a_pinned_network_is_asked_for_at_its_revision(served):
-    assert served[0]["resnet34:3:a1_in1k"]["source"]["name"] == "resnet34.a1_in1k"
+    assert served[0]["resnet34:3:a1_in1k"]["source"]["name"] == "resnet34.a1_in1k (hub)"
     assert {COMMIT, "main"} <= served[2]
 
 

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,9 +80,11 @@ def create_network(
         state, source = read_tensors(file), _source_of_file(name, file, in_channels)
     else:
         source = pretrained_source(name, weights, in_channels)
-        found = find_package(name) if weights == "imagenet" else None
-        file = found[0] if found else fetch_weights(source.name)
-        state = read_package(name, file) if found else read_tensors(file)
+        if weights == "imagenet" and (found := find_package(name)):
+            file, state = found[0], read_package(name, found[0])
+        else:
+            file, place = fetch_weights(source.name)
+            state, source = read_tensors(file), replace(source, name=f"{source.name} ({place})")
     return _with_state(name, _classifier_state(name, file, state, in_channels=in_channels), options), source
 
 

@@ -54,14 +54,15 @@ PINS: dict[str, Pin] = {
 """
 
 
-def fetch_weights(full_name: str) -> Path:
-    """The file of a network's weights, given as `NETWORK.TAG`, from the cache folder or the hub.
+def fetch_weights(full_name: str) -> tuple[Path, str]:
+    """The file of a network's weights, given as `NETWORK.TAG`, and where it was: `hub cache`, `hub` or another `URL`.
 
     Raises:
         WeightsError: it cannot be fetched, or it is not the pinned file.
     """
     try:
-        file = cached_weights(full_name) or _fetch(full_name)
+        cached = cached_weights(full_name)
+        file = cached or _fetch(full_name)
     except Exception as error:  # hub, HTTP and socket libraries raise their own kinds: this is the border
         network = full_name.partition(".")[0]
         packaged = (
@@ -83,12 +84,12 @@ def fetch_weights(full_name: str) -> Path:
             "hub or its mirror served another file, or it is damaged; delete it, and load it from another place"
         )
     logger.info(f"{full_name}: {file.name}, SHA-256 {digest}, {'as pinned' if pin else 'not pinned'}")
-    return file
+    return file, "hub cache" if cached else "hub" if _repository(full_name) else "URL"
 
 
 def cached_weights(full_name: str) -> Path | None:
     """The file of a network's weights in the hub's cache; None if it is not there."""
-    repository, pin = getattr(get_pretrained_cfg(full_name), "hf_hub_id", None), PINS.get(full_name)
+    repository, pin = _repository(full_name), PINS.get(full_name)
     if not repository:
         return None
     revision = pin.revision if pin else None
@@ -100,6 +101,10 @@ def cached_weights(full_name: str) -> Path | None:
         if isinstance(file, str):
             return Path(file)
     return None
+
+
+def _repository(full_name: str) -> str | None:
+    return getattr(get_pretrained_cfg(full_name), "hf_hub_id", None)
 
 
 def _fetch(full_name: str) -> Path:
