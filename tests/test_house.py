@@ -115,6 +115,26 @@ def test_messages_below_the_command_line_name_no_option_that_python_does_not_hav
     assert not found, "name the argument of the Python function in backticks, which the command line translates"
 
 
+NOT_ARGUMENTS = {
+    "formats/": {"format", "tolerance"},
+    "model/": {"classes", "encoder", "encoder_depth", "encoder_weights"},
+    "serve/": {"format", "model"},
+}
+"""Names of settings, which are written as they are, and of the parameters of requests, by folder."""
+
+
+def test_arguments_that_messages_name_are_in_backticks() -> None:
+    """Or the command line would not print its option."""
+    options = option_names()
+    found = [
+        (file, text)
+        for file, text in texts_below_the_command_line()
+        for name in re.findall(r"(?<![\w.-])([a-z]\w*)=", re.sub(r"`[^`]*`", "", text))
+        if name in options and not any(file.startswith(at) and name in names for at, names in NOT_ARGUMENTS.items())
+    ]
+    assert not found, "write the argument in backticks"
+
+
 def test_arguments_that_messages_name_have_an_option() -> None:
     """Or the command line would print the name of the Python argument."""
     named = {

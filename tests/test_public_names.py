@@ -67,7 +67,7 @@ WRONG_ARGUMENTS: dict[str, tuple[Callable[[Path, ps.Segmenter], object], str]] =
     "export a Segmenter": (lambda _, model: ps.export_model(model), r"model: a Segmenter.*model\.save"),  # type: ignore[arg-type]
     "benchmark a Segmenter": (lambda _, model: ps.benchmark_model(model), r"model: a Segmenter.*model\.save"),  # type: ignore[arg-type]
     "export a number": (lambda *_: ps.export_model(7), "model: an object of type int"),  # type: ignore[arg-type]
-    "Segmenter": (lambda *_: ps.Segmenter("resnet18", num_classes=3), "encoder='resnet18', or ps.create_model"),  # type: ignore[arg-type]
+    "Segmenter": (lambda *_: ps.Segmenter("resnet18", num_classes=3), "encoder='resnet18'`, or ps.create_model"),  # type: ignore[arg-type]
     "predict_files of a model": (
         lambda path, model: ps.predict_files(model, path, path),
         r"a Segmenter.*ps\.Predictor\(",

@@ -86,7 +86,7 @@ def test_numbers_above_0(terminal: Terminal, tmp_path: Path, number: str) -> Non
     given = {"--seeds": "1", "--minutes" if number == "--minutes" else "--epochs": "2"}
     words = ("compare", SCENES, *SETTINGS, "--out", tmp_path / "a")
     text = terminal(*words, *(word for item in (given | {number: "0"}).items() for word in item), status=2)
-    assert "all must be above 0" in text
+    assert f"compare: {number} 0: must be above 0" in text
     terminal(*words, *(word for item in given.items() for word in item))
     assert plan(tmp_path / "a")["seeds"] == 1
 

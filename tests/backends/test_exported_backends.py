@@ -132,7 +132,7 @@ def test_a_precision_that_is_fixed_in_the_file_cannot_be_chosen(exported, format
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_a_device_that_the_runtime_lacks(exported, format):
-    with pytest.raises(DeviceError, match=r"device=tpu: .*choose"):
+    with pytest.raises(DeviceError, match=r"`device=tpu`: .*choose"):
         make_backend(exported(format), device="tpu")
 
 
@@ -158,7 +158,7 @@ def test_a_gpu_that_onnx_runtime_cannot_use_is_no_place(exported, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for device in ("cuda", "cuda:1"):
         with pytest.raises(
-            DeviceError, match=f"device={device}: ONNX Runtime cannot use this GPU and would run on CPU"
+            DeviceError, match=f"`device={device}`: ONNX Runtime cannot use this GPU and would run on CPU"
         ):
             onnx_backend.OnnxRuntimeBackend(exported("onnx"), device=device)
     assert onnx_backend.OnnxRuntimeBackend(exported("onnx"), device="auto").place == "cpu"

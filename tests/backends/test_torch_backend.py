@@ -77,7 +77,7 @@ def test_a_failed_compilation_is_one_line(model, monkeypatch):
         return fail
 
     monkeypatch.setattr(torch, "compile", compile)
-    with pytest.raises(ConfigError, match=r"^backend=torch-compiled: torch.compile failed \(no C compiler\); choose"):
+    with pytest.raises(ConfigError, match=r"^`backend=torch-compiled`: torch.compile failed \(no C compiler\); choose"):
         make_backend(model, "torch-compiled", device="cpu")
 
 
@@ -139,12 +139,12 @@ def test_auto_is_torch_and_says_where_it_runs(model):
 
 
 def test_an_unknown_backend_is_refused_with_the_nearest(model):
-    with pytest.raises(ConfigError, match=r"backend=toch: .*did you mean 'torch'"):
+    with pytest.raises(ConfigError, match=r"`backend=toch`: .*did you mean 'torch'"):
         make_backend(model, "toch")
 
 
 def test_an_unknown_precision_is_refused(model):
-    with pytest.raises(ConfigError, match=r"precision=fp8: auto, fp32, bf16 and int8"):
+    with pytest.raises(ConfigError, match=r"`precision=fp8`: auto, fp32, bf16 and int8"):
         make_backend(model, precision="fp8")
 
 
@@ -155,7 +155,7 @@ def test_a_missing_bundle_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"device": 0}, "device=0: a name such as auto"), ({"name": None}, "backend=None: unknown backend")],
+    [({"device": 0}, "`device=0`: a name such as auto"), ({"name": None}, "`backend=None`: unknown backend")],
 )
 def test_backend_and_device_are_names(model, options, said):
     with pytest.raises(ConfigError, match=said):

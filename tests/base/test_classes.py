@@ -11,8 +11,8 @@ from pyramidseg.base.errors import DataError
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        ("abc", "classes='abc': a list of names is needed"),
-        (3, "classes=3: a list of names is needed"),
+        ("abc", "classes: a list of names is needed, got 'abc'"),
+        (3, "classes: a list of names is needed, got 3"),
         ([1, 2], "class name 1: a non-empty text is needed"),
         (["", "a"], "class name '': a non-empty text is needed"),
         (["a", "a"], "'a' is given more than once"),

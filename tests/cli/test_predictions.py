@@ -47,7 +47,7 @@ def test_shards_then_merge_as_advised(model, tmp_path, capsys):
 def test_nonsense_shards_end_with_status_2(model, tmp_path, capsys, shard):
     images = make_images(tmp_path / "images", 1)
     assert run("predict", model, images, "--out", tmp_path / "out", "--shard", shard) == 2
-    assert f"shard={shard}" in capsys.readouterr().err
+    assert f"--shard {shard}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

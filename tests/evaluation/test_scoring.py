@@ -281,7 +281,7 @@ def test_evaluate_refuses_settings_without_effect_on_a_dataset_from_python(model
 
 @pytest.mark.parametrize("batch_size", [0, -3])
 def test_evaluate_refuses_an_empty_batch(model, dataset, batch_size):
-    with pytest.raises(ConfigError, match=f"batch_size={batch_size}: must be at least 1"):
+    with pytest.raises(ConfigError, match=f"`batch_size={batch_size}`: must be at least 1"):
         evaluate(model, dataset, device="cpu", batch_size=batch_size)
 
 

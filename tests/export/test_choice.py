@@ -84,7 +84,7 @@ def test_bf16_is_not_taken_from_a_file_that_has_it_not(beside):
     ("format", "wrong", "right"), [("onnx", "openvino", "onnxruntime"), ("torch", "torch", "torch-exported")]
 )
 def test_an_exported_file_has_one_runtime(exported, format, wrong, right):
-    with pytest.raises(ConfigError, match=rf"backend={wrong}: .* runs in {right}, with which its export was check"):
+    with pytest.raises(ConfigError, match=rf"`backend={wrong}`: .* runs in {right}, with which its export was check"):
         make_backend(exported(format), wrong, device="cpu")
 
 
@@ -99,5 +99,5 @@ def test_the_weights_of_an_openvino_file_name_its_graph(exported):
 
 
 def test_a_model_in_memory_runs_in_torch(bundle):
-    with pytest.raises(ConfigError, match="backend=openvino: runs exported files; this model is in memory"):
+    with pytest.raises(ConfigError, match="`backend=openvino`: runs exported files; this model is in memory"):
         make_backend(Segmenter.load(bundle), "openvino", device="cpu")

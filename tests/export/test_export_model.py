@@ -140,8 +140,8 @@ def test_an_earlier_export_is_replaced_and_a_foreign_file_is_not(
     [
         (["--format", "onxx"], "--format onxx: unknown format; did you mean 'onnx'"),
         (["--format", "onnx", "--precision", "fp8"], "--precision fp8: choose fp32 or fp16 or int8 for onnx\n"),
-        (["--format", "onnx", "--device", "bad"], "device=bad: this ONNX Runtime runs on cpu only"),
-        (["--format", "torch", "--device", "bad"], "device=bad: unknown device"),
+        (["--format", "onnx", "--device", "bad"], "--device bad: this ONNX Runtime runs on cpu only"),
+        (["--format", "torch", "--device", "bad"], "--device bad: unknown device"),
         (
             ["--format", "onnx", "--precision", "bf16"],
             "choose fp32 or fp16 or int8 for onnx, or --format openvino or --format torch",
@@ -272,7 +272,7 @@ def test_an_encoder_that_cannot_be_traced_is_reported_with_the_reason(
     monkeypatch.setattr(Encoder, "forward", by_content)
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "encoder=test_resnet: cannot be exported for images of any size: " in error
+    assert "encoder test_resnet: cannot be exported for images of any size: " in error
     assert "use the bundle in torch" in error
     assert list(tmp_path.iterdir()) == []
 
@@ -285,7 +285,7 @@ def test_a_file_that_does_not_run_at_some_size_is_not_left(
     monkeypatch.setattr(graph, "SIZES", (lambda: {"images": {0: Dim.DYNAMIC, 2: Dim("height", min=33)}},))
     assert run("export", bundle, "--format", "torch", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "encoder=test_resnet: cannot be exported to torch: for images of shape (1, 3, 1, 1) the file gives" in error
+    assert "encoder test_resnet: cannot be exported to torch: for images of shape (1, 3, 1, 1) the file gives" in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -147,8 +147,8 @@ def test_a_file_beside_its_bundle_is_not_taken_for_it(bundle: Path, tmp_path: Pa
         ({"opset": 13, "size": (64, 64)}, "`opset=13`: choose 14 to 23"),
         ({"opset": 14}, "`opset=14`: choose 18 to 23; opset 14 needs a graph of one size: `size=.512, 512.`"),
         ({"opset": 99}, "`opset=99`: choose 18 to 23"),
-        ({"batch_size": 2}, "batch_size=2: has no effect without a size"),
-        ({"batch_size": 0, "size": (64, 64)}, "batch_size=0: choose a number from 1"),
+        ({"batch_size": 2}, "`batch_size=2`: has no effect without a size"),
+        ({"batch_size": 0, "size": (64, 64)}, "`batch_size=0`: choose a number from 1"),
         ({"output": "mask"}, "`output=mask`: choose logits, labels, probabilities"),
         (
             {"format": "torch", "size": (64, 64)},

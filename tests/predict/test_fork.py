@@ -63,5 +63,7 @@ def test_forked_processes_predict_as_their_parent_does(
 def test_a_model_on_a_gpu_is_refused_in_a_forked_process() -> None:
     backend = ps.Predictor(tiny_segmenter(), device="cpu").backend
     backend.place, backend._process = "cuda:0", -1  # type: ignore[attr-defined]
-    with pytest.raises(ps.DeviceError, match=r"device=cuda:0: the model was loaded before .* load it in each process"):
+    with pytest.raises(
+        ps.DeviceError, match=r"`device=cuda:0`: the model was loaded before .* load it in each process"
+    ):
         backend.continue_after_fork()  # type: ignore[attr-defined]

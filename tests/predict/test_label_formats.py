@@ -154,7 +154,7 @@ def test_an_image_that_fails_is_left_out_and_parts_are_refused(
     assert len(summary.failed) == 1
     content = json.loads((tmp_path / "out" / "coco" / "annotations" / "instances_train.json").read_text())
     assert len(content["images"]) == 3
-    with pytest.raises(ConfigError, match=r"save=coco: .* leave it out here, and when all"):
+    with pytest.raises(ConfigError, match=r"`save=coco`: .* leave it out here, and when all"):
         predict_files(predictor, [images], tmp_path / "other", save=("coco",), shard="1/2")
 
 

@@ -128,7 +128,7 @@ def test_impossible_options_of_polygons_are_refused(option, value):
 
 
 def test_an_unknown_output_name_is_rejected_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"save=overlays: unknown output; did you mean 'overlay'"):
+    with pytest.raises(ConfigError, match=r"`save=overlays`: unknown output; did you mean 'overlay'"):
         output_writers(["overlays"], EXACT_POLYGONS)
 
 

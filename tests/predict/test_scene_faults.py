@@ -89,7 +89,7 @@ def test_options_of_windows_need_images_that_are_read_in_windows(tmp_path: Path)
 def test_a_label_format_needs_other_images(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.tif", smooth(200, 300), photometric="RGB")
     predict(path, tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"save=coco: .*a\.tif is predicted in windows"):
+    with pytest.raises(ConfigError, match=r"`save=coco`: .*a\.tif is predicted in windows"):
         predict(path, tmp_path / "out", save=("mask", "coco"))
     assert not (tmp_path / "out" / "coco").exists()
 

@@ -46,14 +46,14 @@ def test_images_and_videos_are_kept_apart(predictor, tmp_path):
     with pytest.raises(DataError, match=r"clip.MP4 is a video and .*photo.png an image: predict them by two calls"):
         predict_files(predictor, [photo, clip], out)
     with pytest.raises(
-        ConfigError, match=r"save=video: is written for videos and folders of frames, not for .*photo.png, an image"
+        ConfigError, match=r"`save=video`: is written for videos and folders of frames, not for .*photo.png, an image"
     ):
         predict_files(predictor, [photo], out, save=("video",))
     with pytest.raises(
-        ConfigError, match=r"save=overlay: is written for images, not for videos such as .*which have mask"
+        ConfigError, match=r"`save=overlay`: is written for images, not for videos such as .*which have mask"
     ):
         predict_files(predictor, [clip], out, save=("overlay",))
-    with pytest.raises(ConfigError, match=r"save=coco: is written for images"):
+    with pytest.raises(ConfigError, match=r"`save=coco`: is written for images"):
         predict_files(predictor, [clip], out, save=("coco",))
     with pytest.raises(DataError, match=r"in: has both videos and images; give the videos, or a folder of frames"):
         predict_files(predictor, [tmp_path / "in"], out, save=("shares",))

@@ -142,8 +142,8 @@ def test_bundles_have_the_backends_that_suit_the_device(bundle: Path, monkeypatc
         (("--backends", "opnvino"), "--backends: 'opnvino' is unknown; did you mean 'openvino'?"),
         (("--backends", ","), "--backends: ',' is not a list of names; separate them by commas"),
         (("--size", "big"), "--size: 'big' is not a size; write height x width"),
-        (("--rounds", "0"), "rounds=0: must be at least 1"),
-        (("--batch-size", "0"), "batch_size=0: must be at least 1"),
+        (("--rounds", "0"), "--rounds 0: must be at least 1"),
+        (("--batch-size", "0"), "--batch-size 0: must be at least 1"),
     ],
 )
 def test_errors_are_one_line(
@@ -176,23 +176,24 @@ def test_a_backend_of_another_file_is_refused_before_anything_is_measured(
     monkeypatch.setattr(measuring, "measure_roofline", None)
     file = candidates[-1].file
     assert run(file, "--backends", "onnxruntime,torch") == 2
-    assert f"backend=torch: {file} runs in onnxruntime" in capsys.readouterr().err
+    assert f"--backend torch: {file} runs in onnxruntime" in capsys.readouterr().err
 
 
 def test_a_device_that_a_runtime_lacks_is_refused_before_anything_is_exported(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "export_for", None)
-    with pytest.raises(DeviceError, match="device=cuda: OpenVINO runs on cpu"):
+    with pytest.raises(DeviceError, match="`device=cuda`: OpenVINO runs on cpu"):
         find_candidates(bundle, ["openvino"], torch.device("cuda"), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"size": 512}, r"size=512: must be height and width, such as \(512, 512\)"),
-        ({"size": (64,)}, r"size=\(64,\): must be height and width"),
-        ({"backends": "torch"}, r"backends='torch': must be a list of names, such as \['torch'\]"),
+        ({"size": 512}, r"`size=512`: must be height and width, such as \(512, 512\)"),
+        ({"size": (64,)}, r"`size=\(64,\)`: must be height and width"),
+        ({"size": (0, 64)}, r"`size=\(0, 64\)`: must be at least 1"),
+        ({"backends": "torch"}, r"`backends='torch'`: must be a list of names, such as \['torch'\]"),
     ],
 )
 def test_values_of_a_wrong_type_are_rejected(bundle: Path, options: dict[str, object], said: str) -> None:

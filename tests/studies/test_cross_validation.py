@@ -146,7 +146,7 @@ def test_a_val_share_of_a_dataset_file_is_not_used(
 @pytest.mark.parametrize(
     ("folds", "settings", "message"),
     [
-        (1, {}, "folds=1: at least 2 are needed"),
+        (1, {}, "`folds=1`: at least 2 are needed"),
         (1000, {}, "cannot be divided into 1000 folds; choose fewer"),
         (2, {"data.val_share": "0.5"}, "the folds are the validation splits"),
         (2, {"train.patience": "3"}, "would choose an epoch by the images of the score"),

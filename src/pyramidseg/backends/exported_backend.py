@@ -91,7 +91,7 @@ class ExportedBackend(ModelBackend):
         is_int8 = "int8" in (precision, metadata.precision)
         if (self.fixed_precision or is_int8) and precision not in ("auto", metadata.precision):
             raise ConfigError(
-                f"precision={precision}: {self.path} was exported in {metadata.precision}, which is fixed in "
+                f"`precision={precision}`: {self.path} was exported in {metadata.precision}, which is fixed in "
                 f"{'such' if self.fixed_precision else 'int8'} files; leave precision out, or export the bundle again"
             )
         if metadata.quantization is not None and str(device) in ("auto", "cpu"):

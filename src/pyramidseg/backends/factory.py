@@ -73,11 +73,11 @@ def make_backend(
         DeviceError: the runtime cannot use the device.
     """
     if name != "auto" and name not in BACKENDS:
-        raise ConfigError(f"backend={name}: unknown backend; {nearest(str(name), ['auto', *BACKENDS])}")
+        raise ConfigError(f"`backend={name}`: unknown backend; {nearest(str(name), ['auto', *BACKENDS])}")
     if not isinstance(device, (str, torch.device)):
-        raise ConfigError(f"device={device!r}: a name such as auto, cpu or cuda:0, or a torch.device, is needed")
+        raise ConfigError(f"`device={device!r}`: a name such as auto, cpu or cuda:0, or a torch.device, is needed")
     if precision not in ("auto", "fp32", "bf16", "int8"):
-        raise ConfigError(f"precision={precision}: auto, fp32, bf16 and int8 are possible")
+        raise ConfigError(f"`precision={precision}`: auto, fp32, bf16 and int8 are possible")
     given, needed = accepted_model(model), next((own for own in EXPORTED.values() if own.name == name), None)
     if precision == "int8" and (as_written or isinstance(given, Segmenter) or name.startswith("torch")):
         raise ConfigError(
@@ -90,14 +90,14 @@ def make_backend(
             "or export it again with `as_written=True`"
         )
     if isinstance(given, Segmenter) and needed:
-        raise ConfigError(f"backend={name}: runs exported files; this model is in memory: save and export it")
+        raise ConfigError(f"`backend={name}`: runs exported files; this model is in memory: save and export it")
     if isinstance(given, Segmenter) or as_written:
         chosen = BACKENDS["torch" if name == "auto" else name]
         return chosen(given, device=device, precision=precision, as_written=as_written)
     if own := EXPORTED.get(given.suffix):
         if name not in ("auto", own.name):
             raise ConfigError(
-                f"backend={name}: {given} runs in {own.name}, with which its export was checked; leave the backend "
+                f"`backend={name}`: {given} runs in {own.name}, with which its export was checked; leave the backend "
                 "out, or give the bundle that it was exported from"
             )
         return own(given, device=device, precision=precision)
@@ -186,9 +186,9 @@ def find_export(bundle: Path, backend: type[ExportedBackend], precision: str) ->
     command = f"pyramidseg export {shlex.quote(str(bundle))} --format {backend.format}"
     command += " --precision int8 --calibrate DATASET" if precision == "int8" else ""
     if not file.is_file():
-        raise ConfigError(f"backend={backend.name}: runs exported files, and {file} does not exist; run {command}")
+        raise ConfigError(f"`backend={backend.name}`: runs exported files, and {file} does not exist; run {command}")
     if (reason := _mismatch(file, bundle, backend, "int8" if precision == "int8" else "fp32")) is not None:
-        raise WeightsError(f"backend={backend.name}: {file} is not used, as {reason}; export it again: {command}")
+        raise WeightsError(f"`backend={backend.name}`: {file} is not used, as {reason}; export it again: {command}")
     return file
 
 

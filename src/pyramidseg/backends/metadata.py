@@ -165,7 +165,7 @@ class ExportMetadata:
         """
         if strings.get("format") != KIND:
             raise WeightsError(
-                f"{path}: was not exported by pyramidseg, or another program removed its metadata (no format={KIND!r}):"
+                f"{path}: was not exported by pyramidseg, or another program removed its metadata (format {KIND!r}):"
                 " its classes and its input are unknown; export the bundle again with pyramidseg export BUNDLE"
             )
         if CHECKSUM not in strings:

@@ -29,7 +29,7 @@ class OnnxRuntimeBackend(ExportedBackend):
     libraries = ("onnx", "onnxruntime")
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
-        runtime = import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")
+        runtime = import_extra("onnxruntime", extra="onnx", purpose="`backend='onnxruntime'`")
         provider, provider_options = _choose_provider(device, runtime.get_available_providers())
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -44,7 +44,7 @@ class OnnxRuntimeBackend(ExportedBackend):
         used = session.get_providers()[0]
         if used != provider and device != "auto":
             raise DeviceError(
-                f"device={device}: ONNX Runtime cannot use this GPU and would run on {used}: CUDA and cuDNN of the "
+                f"`device={device}`: ONNX Runtime cannot use this GPU and would run on {used}: CUDA and cuDNN of the "
                 "versions that onnxruntime-gpu was built for are needed; install them, or choose cpu"
             )
         place = "cpu" if used == CPU else f"cuda:{provider_options['device_id']}"
@@ -84,7 +84,7 @@ class OnnxRuntimeBackend(ExportedBackend):
 
     @classmethod
     def check_device(cls, device: str | torch.device) -> None:
-        runtime = import_extra("onnxruntime", extra="onnx", purpose="backend=onnxruntime")
+        runtime = import_extra("onnxruntime", extra="onnx", purpose="`backend='onnxruntime'`")
         _choose_provider(str(device), runtime.get_available_providers())
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
@@ -126,6 +126,6 @@ def _choose_provider(device: str, available: list[str]) -> tuple[str, dict[str, 
     if device in ("cpu", "auto"):
         return CPU, {}
     raise DeviceError(
-        f"device={device}: this ONNX Runtime runs on {'cpu and cuda' if has_gpu else 'cpu only'}; choose cpu or auto"
+        f"`device={device}`: this ONNX Runtime runs on {'cpu and cuda' if has_gpu else 'cpu only'}; choose cpu or auto"
         + ("; an NVIDIA GPU needs the package onnxruntime-gpu" if kind == "cuda" else "")
     )

@@ -47,7 +47,7 @@ class OpenVinoBackend(ExportedBackend):
     fixed_precision = False
 
     def open(self, content: Any, device: str, precision: RunPrecision) -> Opened:
-        openvino = import_extra("openvino", extra="openvino", purpose="backend=openvino")
+        openvino = import_extra("openvino", extra="openvino", purpose="`backend='openvino'`")
         _check_weights(self.path, metadata_strings(content, self.path))
         core = shared_core()
         place = _device(device, core.available_devices)
@@ -112,7 +112,7 @@ class OpenVinoBackend(ExportedBackend):
     @classmethod
     def computed_precision(cls, precision: str, device: str) -> str:
         """The precision that OpenVINO uses on this machine if given this one, found with a model of one operation."""
-        openvino = import_extra("openvino", extra="openvino", purpose="backend=openvino")
+        openvino = import_extra("openvino", extra="openvino", purpose="`backend='openvino'`")
         core = shared_core()
         place = _device(device, core.available_devices)
         values = openvino.opset8.parameter([1], openvino.Type.f32)
@@ -148,7 +148,7 @@ def shared_core() -> Any:
     when it is destroyed. If two Cores are destroyed in the order of their creation, the second restores the freed stack
     of the first, and the next handled signal (Ctrl-C, or SIGCHLD of a DataLoader's workers) ends in SIGSEGV.
     """
-    return import_extra("openvino", extra="openvino", purpose="backend=openvino").Core()
+    return import_extra("openvino", extra="openvino", purpose="`backend='openvino'`").Core()
 
 
 def _check_weights(path: Path, strings: dict[str, str]) -> None:
@@ -167,7 +167,7 @@ def _device(device: str, available: list[str]) -> str:
     if wanted in available or (wanted == "GPU" and "GPU.0" in available):
         return wanted
     raise DeviceError(
-        f"device={device}: OpenVINO runs on {', '.join(name.lower() for name in available)} on this "
+        f"`device={device}`: OpenVINO runs on {', '.join(name.lower() for name in available)} on this "
         "machine; choose one of them, or auto"
     )
 

@@ -154,8 +154,8 @@ class ModelBackend(ABC):
             return
         if self.place != "cpu":
             raise DeviceError(
-                f"device={self.place}: the model was loaded before this process was forked, which only works on a CPU; "
-                "load it in each process"
+                f"`device={self.place}`: the model was loaded before this process was forked, which only works on a "
+                "CPU; load it in each process"
             )
         self._process = os.getpid()
         self.reopen()

@@ -109,7 +109,7 @@ class CompiledTorchBackend(TorchBackend):
                 self.coarse_logits(sample_BHWC.permute(0, 3, 1, 2))
         except Exception as error:  # the compiler, its tools and the driver raise many types
             raise ConfigError(
-                f"backend={self.name}: torch.compile failed ({first_line(error)}); choose `backend='torch'`"
+                f"`backend={self.name}`: torch.compile failed ({first_line(error)}); choose `backend='torch'`"
             ) from error
 
     def reopen(self) -> None:

@@ -65,7 +65,7 @@ class Classes:
             DataError: invalid names; or a single text instead of a list.
         """
         if isinstance(names, str) or not isinstance(names, Iterable):
-            raise DataError(f"classes={names!r}: a list of names is needed")
+            raise DataError(f"classes: a list of names is needed, got {names!r}")
         names = tuple(names)
         return cls(names, default_palette(len(names)))
 

@@ -28,19 +28,19 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"device={name}: unknown device; choose auto, cpu, cuda, cuda:N or mps") from None
+        raise DeviceError(f"`device={name}`: unknown device; choose auto, cpu, cuda, cuda:N or mps") from None
     if device.type not in {"cpu", "cuda", "mps"}:
-        raise DeviceError(f"device={name}: not supported; choose auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(f"`device={name}`: not supported; choose auto, cpu, cuda, cuda:N or mps")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device=mps: no Apple GPU is available to this build of torch; choose cpu or auto")
+        raise DeviceError("`device=mps`: no Apple GPU is available to this build of torch; choose cpu or auto")
     if device.type != "cuda":
         return device
     if not torch.cuda.is_available():
-        raise DeviceError(f"device={name}: no CUDA GPU is available to this build of torch; choose cpu or auto")
+        raise DeviceError(f"`device={name}`: no CUDA GPU is available to this build of torch; choose cpu or auto")
     if device.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if device.index >= (count := torch.cuda.device_count()):
-        raise DeviceError(f"device={name}: this machine has {count} GPUs, numbered from 0; choose one of these")
+        raise DeviceError(f"`device={name}`: this machine has {count} GPUs, numbered from 0; choose one of these")
     return device
 
 

@@ -76,7 +76,7 @@ def resolve_config(config: Config | str | Path | None, overrides: Mapping[str, A
         return load_config(None, given_settings(config) | expand_presets(overrides or {}))
     if not isinstance(config, (str, Path, type(None))):
         raise ConfigError(
-            f"config={short(config)}: must be a Config or the path of a YAML file; make_config builds one from a dict"
+            f"`config={short(config)}`: must be a Config or the path of a YAML file; make_config builds one from a dict"
         )
     return load_config(config, overrides)
 
@@ -107,8 +107,8 @@ def make_model_config(config: ModelConfig | None = None, **overrides: Unpack[Mod
     """
     if not isinstance(config, (ModelConfig, type(None))):
         name = config if isinstance(config, str) else "resnet18"
-        advice = f"write encoder={name!r}, or ps.create_model({name!r}, num_classes=...)"
-        raise ConfigError(f"config={short(config)}: must be a ModelConfig; {advice}")
+        advice = f"write `encoder={name!r}`, or ps.create_model({name!r}, num_classes=...)"
+        raise ConfigError(f"`config={short(config)}`: must be a ModelConfig; {advice}")
     settings = config.model_dump(exclude_unset=True) if config is not None else {}
     try:
         return ModelConfig.model_validate({**settings, **overrides})

@@ -165,7 +165,7 @@ def evaluate(
         ConfigError: a batch of none, or what `open_dataset`, `make_backend` and `TilePlanner` refuse.
     """
     if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size}: must be at least 1")
+        raise ConfigError(f"`batch_size={batch_size}`: must be at least 1")
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_existing(folder, (*SCORE_FILES, "report.html"))

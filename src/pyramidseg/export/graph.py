@@ -81,7 +81,7 @@ def capture(
         except Exception as error:  # of the tracer, or of the network's own code
             errors.append(error)
     raise ConfigError(
-        f"encoder={model.encoder.name}: cannot be exported for images of "
+        f"encoder {model.encoder.name}: cannot be exported for images of "
         f"{'any size' if shape is None else f'{height}x{width}'}: {first_line(errors[0], max_chars=160)}; use the "
         "bundle in torch"
     ) from errors[0]

@@ -280,7 +280,7 @@ def _run(backend: ExportedBackend, images: Tensor) -> Tensor:
             return logits
         found = f"logits of shape {tuple(logits.shape)}"
     raise ConfigError(
-        f"encoder={backend.settings.encoder}: cannot be exported to {backend.format}: for images of shape "
+        f"encoder {backend.settings.encoder}: cannot be exported to {backend.format}: for images of shape "
         f"{tuple(images.shape)} the file gives {found}; try another `format`, or use the bundle in torch"
     )
 

@@ -56,10 +56,12 @@ def check_program(
     if input_dtype not in ("auto", *INPUT_DTYPES):
         raise ConfigError(f"`input_dtype={input_dtype}`: unknown type; {nearest(input_dtype, ['auto', *INPUT_DTYPES])}")
     if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size}: choose a number from 1")
+        raise ConfigError(f"`batch_size={batch_size}`: choose a number from 1")
     fixed = program is not None and program.size is not None
     if batch_size != 1 and not fixed:
-        raise ConfigError(f"batch_size={batch_size}: has no effect without a size: the file takes any number of images")
+        raise ConfigError(
+            f"`batch_size={batch_size}`: has no effect without a size: the file takes any number of images"
+        )
     if (program is not None or format == "web") and device != "cpu":
         raise ConfigError(
             f"`device={device}`: pages and files with another output or size are checked on the cpu; leave it out"

@@ -27,8 +27,8 @@ def check_formats(formats: Sequence[str], *, is_complete: bool) -> None:
     """Refuse label formats for a part of the images or a remote folder."""
     if formats and not is_complete:
         raise ConfigError(
-            f"save={formats[0]}: is made from all images, in a folder on this machine; leave it out here, and when all "
-            "parts are done predict again with it, without a shard"
+            f"`save={formats[0]}`: is made from all images, in a folder on this machine; leave it out here, and when "
+            "all parts are done predict again with it, without a shard"
         )
 
 
@@ -55,7 +55,7 @@ def refuse_scenes(format: str, images: Iterable[Source], scenes: SceneOptions, l
     for source in images:
         if is_scene(source.path, scenes) or mask_in_windows(source, ledger):
             raise ConfigError(
-                f"save={format}: {source.location} is predicted in windows, which writes no label formats; leave "
+                f"`save={format}`: {source.location} is predicted in windows, which writes no label formats; leave "
                 f"{format} out, or give the other images to a call of their own"
             )
 

@@ -167,7 +167,7 @@ class Predictor:
             OutOfMemory: a batch of several images does not fit.
         """
         if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}: must be at least 1")
+            raise ConfigError(f"`batch_size={batch_size}`: must be at least 1")
         if isinstance(images, (str, os.PathLike, bytes)):
             raise DataError(
                 f"{image_name(images)}: a single image where a list of images is needed; pass a list, or use predict"

@@ -108,7 +108,7 @@ def parse_shard(text: str) -> Shard:
     found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
     number, count = map(int, found.groups()) if found else (0, 0)
     if not 1 <= number <= count:
-        raise ConfigError(f"shard={text}: must be the number of a part, from 1 on, and that of all parts: 3/16")
+        raise ConfigError(f"`shard={text}`: must be the number of a part, from 1 on, and that of all parts: 3/16")
     return Shard(number, count)
 
 

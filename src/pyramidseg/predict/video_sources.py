@@ -78,11 +78,11 @@ def find_sources(
     if image and video:
         raise DataError(f"{video} is a video and {image} an image: predict them by two calls")
     if image and asked:
-        raise ConfigError(f"save={asked[0]}: is written for videos and folders of frames, not for {image}, an image")
+        raise ConfigError(f"`save={asked[0]}`: is written for videos and folders of frames, not for {image}, an image")
     if video and (others := [name for name in save if name not in VIDEO_OUTPUTS]):
         known = ", ".join(VIDEO_OUTPUTS)
         raise ConfigError(
-            f"save={others[0]}: is written for images, not for videos such as {video}, which have {known}"
+            f"`save={others[0]}`: is written for images, not for videos such as {video}, which have {known}"
         )
     return tuple((images or videos).values()), bool(videos)
 

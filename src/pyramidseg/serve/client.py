@@ -48,7 +48,7 @@ class Client:
         if model is None and len(cards) == 1:
             (model,) = cards
         if model is None or model not in cards:
-            raise ConfigError(f"model={model}: {self.url} has the models {', '.join(cards)}; choose one")
+            raise ConfigError(f"`model={model}`: {self.url} has the models {', '.join(cards)}; choose one")
         found = cards[model]["classes"]
         self.model, self._version = model, cards[model]["version"]
         self.classes = Classes.from_dict({"names": [c["name"] for c in found], "colors": [c["color"] for c in found]})

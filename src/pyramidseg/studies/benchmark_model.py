@@ -61,7 +61,7 @@ def export_for(backend: type[ExportedBackend], bundle: Path, folder: Path, *, as
         export = export_model(bundle, format=backend.format, out=folder, as_written=as_written)
     if export.path is None:
         findings = "; ".join(export.parity.findings() if export.parity else ())
-        raise ConfigError(f"backend={backend.name}: the export differs from the bundle: {findings}")
+        raise ConfigError(f"benchmark: the export to {backend.format} differs from the bundle: {findings}")
     return export.path
 
 
@@ -174,12 +174,13 @@ def benchmark_model(
     """
     path, folder = model_file(model), None if out is None else Path(out)
     if size is not None and (not isinstance(size, Sequence) or len(size) != 2):
-        raise ConfigError(f"benchmark: size={size!r}: must be height and width, such as (512, 512)")
+        raise ConfigError(f"benchmark: `size={size!r}`: must be height and width, such as (512, 512)")
     if isinstance(backends, str) or (backends is not None and not backends):
-        raise ConfigError(f"benchmark: backends={backends!r}: must be a list of names, such as [{backends!r}]")
-    for name, number in (("batch_size", batch_size), ("rounds", rounds), ("height and width", min(size or (1,)))):
-        if number < 1:
-            raise ConfigError(f"benchmark: {name}={number}: must be at least 1")
+        raise ConfigError(f"benchmark: `backends={backends!r}`: must be a list of names, such as [{backends!r}]")
+    for name, given in (("batch_size", (batch_size,)), ("rounds", (rounds,)), ("size", size or (1,))):
+        if min(given) < 1:
+            value = tuple(given) if len(given) > 1 else given[0]
+            raise ConfigError(f"benchmark: `{name}={value}`: must be at least 1")
     if as_written and path.suffix in EXPORTED:
         raise ConfigError(
             f"`as_written`: {path} computes what it was exported with; benchmark the bundle, or leave it out"

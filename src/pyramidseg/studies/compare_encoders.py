@@ -73,7 +73,7 @@ def compare_encoders(
         PyramidSegError: the input cannot be used; nothing has been trained then.
     """
     if isinstance(encoders, str):
-        raise ConfigError(f"compare: encoders={encoders!r}: a list of names is needed, such as ['resnet18']")
+        raise ConfigError(f"compare: `encoders={encoders!r}`: a list of names is needed, such as ['resnet18']")
     folder, source, resolved = Path(out), named_dataset(dataset, command="compare"), resolve_config(config)
     study = open_study(
         source, tuple(encoders), out=folder, seeds=seeds, epochs=epochs, minutes=minutes, config=resolved
@@ -169,8 +169,9 @@ def check_budget(command: str, seeds: int, epochs: int | None, minutes: float | 
     """Refuse a study without a budget or with two, and numbers that are not above 0; a ConfigError."""
     if (epochs is None) == (minutes is None):
         raise ConfigError(f"{command}: set the budget of a run, either `epochs` or `minutes`")
-    if min(seeds, epochs or minutes or 0) <= 0:
-        raise ConfigError(f"{command}: seeds={seeds}, epochs={epochs}, minutes={minutes}: all must be above 0")
+    for name, number in (("seeds", seeds), ("epochs", epochs), ("minutes", minutes)):
+        if number is not None and number <= 0:
+            raise ConfigError(f"{command}: `{name}={number}`: must be above 0")
 
 
 def refuse_study_settings(config: Config, own: Set[str], *, command: str, study: str) -> None:

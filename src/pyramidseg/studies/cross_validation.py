@@ -100,7 +100,7 @@ def cross_validate(
     """
     config, folder = resolve_config(config), Path(out)
     if folds < 2:
-        raise ConfigError(f"folds={folds}: at least 2 are needed")
+        raise ConfigError(f"`folds={folds}`: at least 2 are needed")
     if folder.exists() and any(folder.iterdir()) and not (resume or overwrite):
         raise OutputError(f"{folder}: exists already; `resume=True` continues it, `overwrite=True` discards its runs")
     if resume and (folder / PLAN).is_file():

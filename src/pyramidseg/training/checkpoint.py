@@ -165,7 +165,7 @@ def load_checkpoint(folder: Path, *, identity: Identity) -> tuple[dict[str, Tens
         if metadata["settings"] != identity.settings:
             raise WeightsError(
                 f"{path}: the run was started with other settings than config.yaml has now; undo the changes there, or "
-                "start a new run from its weights with weights=RUN/last.safetensors"
+                "start a new run from its weights with `weights=RUN/last.safetensors`"
             )
         if metadata["processes"] != str(world_size()):
             raise WeightsError(

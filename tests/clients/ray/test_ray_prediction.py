@@ -97,7 +97,7 @@ def test_an_image_that_ends_its_process_is_given_up_and_named(cluster, model, im
 def test_workers_that_cannot_start_are_given_up_after_three_tries(cluster, model, images, tmp_path):
     predictor = Predictor(model, device="cpu")
     predictor.arguments["device"] = "cuda"  # as where the workers' machines differ from this one
-    with pytest.raises(PyramidSegError, match=r"cannot be started, tried 3 times: device=cuda: no CUDA GPU"):
+    with pytest.raises(PyramidSegError, match=r"cannot be started, tried 3 times: `device=cuda`: no CUDA GPU"):
         predict_files(predictor, [images], tmp_path / "ray", engine=RayEngine(workers=(1, 1), gpus_per_worker=0))
     with pytest.raises(ConfigError, match="`gpus_per_worker=1`: this machine has 0; give 0, or a `ray_address`"):
         predict_files(predictor, [images], tmp_path / "ray", engine=RayEngine(gpus_per_worker=1))

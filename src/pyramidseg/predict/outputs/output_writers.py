@@ -120,7 +120,7 @@ def output_writers(save: Sequence[str], polygons: PolygonOptions) -> tuple[dict[
     """
     for name in save:
         if name not in WRITERS and name not in LABEL_WRITERS:
-            raise ConfigError(f"save={name}: unknown output; {nearest(name, (*WRITERS, *LABEL_WRITERS))}")
+            raise ConfigError(f"`save={name}`: unknown output; {nearest(name, (*WRITERS, *LABEL_WRITERS))}")
     formats = tuple(dict.fromkeys(name for name in save if name in LABEL_WRITERS))
     simplified = polygons.simplify_px and any(LABEL_WRITERS[name].has_outlines for name in formats)
     other = PolygonOptions(simplify_px=polygons.simplify_px if simplified else 0.0)
