@@ -3,7 +3,7 @@
     python benchmarks/conversion.py [--pairs 200] [--rounds 5] [--formats coco yolo ...]
     python benchmarks/conversion.py --memory 20000 [--formats coco masks]
 
-The dataset is made scenes with index masks, and images are left where they are. Each format is written, and its
+The dataset is synthetic scenes with index masks, and images are left where they are. Each format is written, and its
 conversion is read and written as masks again. The floor, in turn with them: the same masks decoded by Pillow, encoded
 as PNG, and written. As in the command, the allocator keeps freed memory. What is written is deleted at the end: ext4
 looks at each lately deleted inode before it gives a new file one, which can take as long as all other work.

@@ -1,4 +1,4 @@
-"""Peak memory and time of predicting made scenes of several sizes in windows.
+"""Peak memory and time of predicting synthetic scenes of several sizes in windows.
 
     python -m benchmarks.large_images [--sides 4096 16384] [--tile 1024] [--model BUNDLE]
 

@@ -116,8 +116,9 @@ def test_messages_below_the_command_line_name_no_option_that_python_does_not_hav
 
 
 NOT_ARGUMENTS = {
+    "base/overrides.py": {"num_classes"},
     "formats/": {"format", "tolerance"},
-    "model/": {"classes", "encoder", "encoder_depth", "encoder_weights"},
+    "model/": {"classes", "num_classes", "encoder", "encoder_depth", "encoder_weights"},
     "serve/": {"format", "model"},
 }
 """Names of settings, which are written as they are, and of the parameters of requests, by folder."""

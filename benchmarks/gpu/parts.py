@@ -39,7 +39,7 @@ class Asked:
 
     Attributes:
         out: folder of the results.
-        camvid: a dataset in the SegNet layout, for epochs; without it they are of made scenes.
+        camvid: a dataset in the SegNet layout, for epochs; without it they are of synthetic scenes.
     """
 
     device: str

@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--camvid",
         metavar="DATASET",
-        help="CamVid in the SegNet layout, for the section epoch, which else takes made scenes",
+        help="CamVid in the SegNet layout, for the section epoch, which else takes synthetic scenes",
     )
     return parser
 

@@ -33,7 +33,7 @@ from pyramidseg.demo.scenes import write_scenes
 from pyramidseg.training.components import TrainingComponents
 from pyramidseg.training.progress import TrainingProgress
 
-CAMVID, SCENES = "CamVid", "made scenes"
+CAMVID, SCENES = "CamVid", "synthetic scenes"
 
 CROP_PX = 320
 

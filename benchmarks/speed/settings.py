@@ -21,7 +21,7 @@ class Settings:
         rounds: in which contestants take turns; those of batches, which take as much longer, are half as many.
         crop_px: of square crops, for training.
         images: in the folder that is predicted.
-        camvid: a dataset in the SegNet layout, for the epoch; None for made scenes.
+        camvid: a dataset in the SegNet layout, for the epoch; None for synthetic scenes.
         precisions: of the contestants in prediction, besides SMP as users run it; empty for all.
     """
 

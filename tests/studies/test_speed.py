@@ -52,7 +52,7 @@ def test_without_a_dataset_epochs_are_of_made_scenes(tmp_path: Path, monkeypatch
     workshop = Workshop(tmp_path, classes=8, side_px=64, on_cpu=True, say=print)
     rows = epoch.measure_epoch(Bench(Settings(batch=2, rounds=1), CPU, Roofline({}), workshop, print))
     assert {row.images for row in rows} == {4}
-    assert {row.group for row in rows} == {"made scenes, resnet18, batch of 2, crops of 64x64"}
+    assert {row.group for row in rows} == {"synthetic scenes, resnet18, batch of 2, crops of 64x64"}
     reached = {goal.what: goal.reached for goal in goals.goals({"epoch": rows})}
     assert reached["CamVid epoch: share of the time spent waiting for data"] is None
 
