@@ -116,7 +116,7 @@ def write_bundle(folder: Path) -> None:
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.2)
     folder.mkdir()
-    model.save(folder / "best.safetensors", data={"metres_per_pixel": 0.25})
+    model.save(folder / "best.safetensors", facts={"data": {"metres_per_pixel": 0.25}})
 
 
 @pytest.fixture(scope="session")

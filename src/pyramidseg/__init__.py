@@ -16,7 +16,9 @@ from pyramidseg.base.version import __version__
 
 if TYPE_CHECKING:
     from pyramidseg.base.classes import Classes as Classes
-    from pyramidseg.base.config import Config as Config, DataConfig as DataConfig, ModelConfig as ModelConfig
+    from pyramidseg.base.config import Config as Config, DataConfig as DataConfig, LossConfig as LossConfig
+    from pyramidseg.base.config import ModelConfig as ModelConfig, OptimConfig as OptimConfig
+    from pyramidseg.base.config import TrainConfig as TrainConfig
     from pyramidseg.base.defects import Defect as Defect, DefectError as DefectError, DefectKind as DefectKind
     from pyramidseg.base.errors import ConfigError as ConfigError, DataError as DataError, DeviceError as DeviceError
     from pyramidseg.base.errors import MissingExtra as MissingExtra, OutOfMemory as OutOfMemory
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "base.classes": "Classes",
-    "base.config": "Config DataConfig ModelConfig",
+    "base.config": "Config DataConfig LossConfig ModelConfig OptimConfig TrainConfig",
     "base.defects": "Defect DefectError DefectKind",
     "base.errors": "ConfigError DataError DeviceError MissingExtra OutOfMemory OutputError "
     "PyramidSegError TrainingError WeightsError",

@@ -198,7 +198,7 @@ def test_a_file_for_qgis(
 
 @pytest.mark.parametrize("metres", [0.25, None])
 def test_qgis_gets_the_resolution_of_the_training_images(bundle: Path, tmp_path: Path, metres: float | None) -> None:
-    load_model(bundle).save(tmp_path / "best.safetensors", data={"metres_per_pixel": metres})
+    load_model(bundle).save(tmp_path / "best.safetensors", facts={"data": {"metres_per_pixel": metres}})
     export = export_for_deepness(tmp_path / "best.safetensors", tile_px=64)
     texts = {entry.key: entry.value for entry in onnx.load(export.path).metadata_props}
     assert texts.get("resolution") == (None if metres is None else "25.0")

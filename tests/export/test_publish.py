@@ -36,7 +36,7 @@ def bundle(tmp_path):
     torch.manual_seed(0)
     names = ("road", "a|b<i>", "sky_*")
     model = ps.Segmenter(classes=names, encoder="test_resnet", encoder_weights="none", pyramid_channels=16)
-    model.eval().save(tmp_path / "run.safetensors", **FACTS)
+    model.eval().save(tmp_path / "run.safetensors", facts=FACTS)
     return tmp_path / "run.safetensors"
 
 
@@ -107,7 +107,7 @@ def test_the_card_of_a_run_has_its_settings_without_paths(bundle, tmp_path):
 def test_a_bundle_without_facts_has_a_card(tmp_path):
     bundle = read_bundle(small_bundle(tmp_path / "a.safetensors"))
     assert "None are stored in the bundle." in model_card(bundle, url=URL, license="mit")
-    ps.load_model(bundle.path).save(tmp_path / "b.safetensors", metrics=[1], data="text", epoch=None)
+    ps.load_model(bundle.path).save(tmp_path / "b.safetensors", facts={"metrics": [1], "data": "text", "epoch": None})
     card = model_card(read_bundle(tmp_path / "b.safetensors"), url=URL, license="mit")
     assert "| source | not stored in the bundle |" in card
 

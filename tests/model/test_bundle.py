@@ -31,7 +31,7 @@ def model():
 @pytest.fixture(scope="module")
 def bundle(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("bundle") / "model.safetensors"
-    model.save(path, val_miou=0.5, ema=True, data={"images": 7})
+    model.save(path, facts={"val_miou": 0.5, "ema": True, "data": {"images": 7}})
     return path
 
 

@@ -232,7 +232,7 @@ class TestFit:
 def test_the_bundle_keeps_where_it_came_from(tmp_path, theirs):
     theirs.save_pretrained(tmp_path / "saved")
     result = imported(tmp_path / "saved")
-    result.model.save(tmp_path / "bundle.safetensors", **result.facts)
+    result.model.save(tmp_path / "bundle.safetensors", facts=result.facts)
     bundle = read_bundle(tmp_path / "bundle.safetensors")
     model = Segmenter.from_bundle(bundle)
     image = torch.rand(1, 3, 40, 50)

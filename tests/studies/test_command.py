@@ -35,7 +35,7 @@ def model() -> Segmenter:
 @pytest.fixture(scope="module")
 def bundle(model: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "best.safetensors"
-    model.save(path, crop=[48, 80])
+    model.save(path, facts={"crop": [48, 80]})
     return path
 
 

@@ -136,10 +136,10 @@ def test_settings_of_the_curve_itself_are_refused_at_the_start(
 
 def test_more_seeds_continue_a_curve_and_fewer_do_not(tmp_path: Path) -> None:
     config = load_config(None, {"train.epochs": 1})
-    write_plan(tmp_path / "curve.yaml", config, seeds=2, epochs=1)
-    assert continued_settings(tmp_path / "curve.yaml", load_config(None, {}), seeds=3, epochs=1) == config
+    write_plan(tmp_path / "curve.yaml", config, {"seeds": 2, "epochs": 1})
+    assert continued_settings(tmp_path / "curve.yaml", load_config(None, {}), {"seeds": 3, "epochs": 1}) == config
     with pytest.raises(ps.ConfigError, match="seeds was 2 and is 1 now"):
-        continued_settings(tmp_path / "curve.yaml", config, seeds=1, epochs=1)
+        continued_settings(tmp_path / "curve.yaml", config, {"seeds": 1, "epochs": 1})
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         imported = import_checkpoint(arguments.checkpoint, library=arguments.library, options=options)
         for note in imported.notes:
             logging.getLogger(__name__).info(note)
-        imported.model.save(out, **imported.facts)
+        imported.model.save(out, facts=imported.facts)
     show(f"imported: {out}")
     return 0

@@ -7,10 +7,11 @@ pixel keeps its class.
 
 import json
 from pathlib import Path
-from typing import Any
 
+from pyramidseg.base.config import DataConfig
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.export.export_model import Export, export_model
+from pyramidseg.export.export_model import DEFAULT_SPLIT, Export, export_model
+from pyramidseg.formats.open_dataset import DEFAULT_DATA
 from pyramidseg.model.bundle import KIND, ground_resolution_of, read_bundle
 from pyramidseg.model.tensor_files import read_metadata
 from pyramidseg.predict.tile_planner import default_overlap, receptive_field_px
@@ -21,7 +22,16 @@ LARGEST_OVERLAP = 50
 
 
 def export_for_deepness(
-    model: str | Path, *, tile_px: int = TILE_PX, resolution_cm: float | None = None, **options: Any
+    model: str | Path,
+    *,
+    tile_px: int = TILE_PX,
+    resolution_cm: float | None = None,
+    out: str | Path | None = None,
+    check: str | Path | None = None,
+    split: str = DEFAULT_SPLIT,
+    data: DataConfig = DEFAULT_DATA,
+    as_written: bool = False,
+    opset: int | None = None,
 ) -> Export:
     """Write `<bundle>-<tile>x<tile>-probabilities.onnx` and compare it with the bundle.
 
@@ -29,7 +39,7 @@ def export_for_deepness(
         tile_px: side of the square windows that the plugin cuts.
         resolution_cm: centimetres per pixel that the model was trained on; by default the bundle's, or, if it has
             none, chosen in the plugin's dialog.
-        options: `out`, `check`, `split`, `data`, `as_written`, `opset` of `export_model`.
+        out, check, split, data, as_written, opset: as in `export_model`.
 
     Raises:
         ConfigError: the model was not trained on 8-bit images, or the resolution is not above 0.
@@ -63,5 +73,10 @@ def export_for_deepness(
         size=(tile_px, tile_px),
         output="probabilities",
         other_texts={key: json.dumps(value) for key, value in texts.items()},
-        **options,
+        out=out,
+        check=check,
+        split=split,
+        data=data,
+        as_written=as_written,
+        opset=opset,
     )

@@ -8,8 +8,9 @@ Networks, Kirillov et al. 2019, arXiv 1901.02446 section 3. The decoder is in `f
 Legend: B batch, C channels, H W pixels, K classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
@@ -254,13 +255,13 @@ class Segmenter(nn.Module):
                 f"{stride}: use a batch of at least 3, a crop above {stride}, or freeze the encoder and set norm=group"
             )
 
-    def save(self, path: str | Path, **facts: Any) -> None:
+    def save(self, path: str | Path, *, facts: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write a bundle: the weights and everything that is needed to use them.
 
         Args:
-            facts: JSON serialisable values that are stored in the file, such as metrics.
+            facts: JSON serialisable values by name that are stored in the file, such as metrics.
         """
-        contents = (self.state_dict(), self.settings, self.classes, self.encoder_source, facts)
+        contents = (self.state_dict(), self.settings, self.classes, self.encoder_source, dict(facts))
         write_bundle(Bundle(Path(path), *contents, value_range=self.value_range))
 
     @classmethod

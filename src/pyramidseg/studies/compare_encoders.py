@@ -114,7 +114,7 @@ def open_study(
     if (out / PLAN).is_file():
         if epochs is None:
             study["epochs"] = read_plan(out / PLAN, "epochs")["epochs"]
-        config = continued_settings(out / PLAN, config, **study)
+        config = continued_settings(out / PLAN, config, study)
     else:
         refuse_occupied(out, "a comparison")
         logger.info(f"checking the dataset and {len(names)} encoders")
@@ -125,7 +125,7 @@ def open_study(
         if minutes is not None:
             encoder = "model.encoder"
             study["epochs"] = {it: affordable_epochs({**settings, encoder: it}, minutes, dataset) for it in names}
-    write_plan(out / PLAN, config, **study)
+    write_plan(out / PLAN, config, study)
     return Study(**{**study, "encoders": names}, settings=plain_settings(config))
 
 

@@ -104,7 +104,7 @@ def cross_validate(
     if folder.exists() and any(folder.iterdir()) and not (resume or overwrite):
         raise OutputError(f"{folder}: exists already; `resume=True` continues it, `overwrite=True` discards its runs")
     if resume and (folder / PLAN).is_file():
-        config = continued_settings(folder / PLAN, config, folds=folds)
+        config = continued_settings(folder / PLAN, config, {"folds": folds})
     if config.data.val_share is not None:
         raise ConfigError(f"data.val_share={config.data.val_share}: the folds are the validation splits; leave it out")
     stated: LabelConfig = config.data
@@ -141,7 +141,7 @@ def cross_validate(
     surplus = [path for path in folder.glob("fold[0-9]*") if path.is_dir() and int(path.name[4:] or 0) > folds]
     if surplus:
         raise OutputError(f"{surplus[0]}: is of more folds; delete it, or choose another `out`")
-    write_plan(folder / PLAN, config, folds=folds)
+    write_plan(folder / PLAN, config, {"folds": folds})
 
     def run(name: str, splits: Mapping[str, Any], settings: Config, *notes: str) -> tuple[Run, Dataset]:
         target = folder / name
@@ -168,7 +168,7 @@ def cross_validate(
     return found
 
 
-def write_plan(file: Path, config: Config, **study: Any) -> None:
+def write_plan(file: Path, config: Config, study: Mapping[str, Any]) -> None:
     """Store the arguments of a study and its settings, for `continued_settings`."""
     write_text(file, yaml.safe_dump({**study, "settings": plain_settings(config)}, sort_keys=False))
 
@@ -182,7 +182,7 @@ def read_plan(file: Path, *names: str) -> dict[str, Any]:
         raise OutputError(f"{file}: cannot be read ({first_line(error)}); choose another `out`") from None
 
 
-def continued_settings(file: Path, config: Config, **study: Any) -> Config:
+def continued_settings(file: Path, config: Config, study: Mapping[str, Any]) -> Config:
     """The settings of the first call, with those given now; these and the arguments agree, or are more `seeds`.
 
     Raises:

@@ -100,13 +100,13 @@ def label_curve(
     if len(records) < 1 / SHARES[0]:
         raise DataError(f"{opened.source}: {len(records)} training images are too few to train on a tenth of them")
     if (folder / PLAN).is_file():
-        config = continued_settings(folder / PLAN, config, **study)
+        config = continued_settings(folder / PLAN, config, study)
     else:
         refuse_occupied(folder, "a curve")
         given = given_settings(config)
         count = epochs or affordable_epochs(given, minutes or 0, source, command="curve")
         config = load_config(None, given | {"train.epochs": count})
-    write_plan(folder / PLAN, config, **study)
+    write_plan(folder / PLAN, config, study)
     counts: dict[int, list[Counts]] = {round(share * len(records)): [] for share in SHARES}
     for seed in range(seeds):
         order = _drawn(opened, seed, smallest=min(counts))

@@ -156,7 +156,7 @@ class SegmentationTask(Task):
             **({"sets": list(self.data.dataset.sets)} if self.data.dataset.sets else {}),
             **({"metres_per_pixel": self.data.resolution_m} if self.data.resolution_m else {}),
         }
-        model.save(path, **metadata, data=data, crop=list(self.config.data.crop))
+        model.save(path, facts={**metadata, "data": data, "crop": list(self.config.data.crop)})
 
     def write_report(self, run: RunFolder, progress: TrainingProgress, notes: Sequence[str]) -> None:
         """Score the best bundle as `pyramidseg evaluate` does, and write `plots/` and `report.html`."""

@@ -52,7 +52,7 @@ class ImportedModel:
     """A model converted from a checkpoint.
 
     Attributes:
-        facts: origin of the model, to be stored in its bundle (`model.save(path, **facts)`).
+        facts: origin of the model, to be stored in its bundle (`model.save(path, facts=facts)`).
         notes: messages about what was found, assumed and left out.
     """
 
