@@ -54,7 +54,13 @@ def test_every_image_is_scored_once(made: Path, scenes: Path) -> None:
     assert sum(fold["images"] for fold in content["folds"]) == images
     mious = [fold["miou"] for fold in content["folds"]]
     assert content["over folds"]["mIoU"] == pytest.approx({"mean": np.mean(mious), "deviation": np.std(mious, ddof=1)})
-    assert "IoU of road" in content["over folds"]
+    for name, key in (("IoU", "iou"), ("Dice", "dice"), ("precision", "precision"), ("recall", "recall")):
+        for at, entry in enumerate(content["folds"][0]["classes"]):
+            found = [value for fold in content["folds"] if (value := fold["classes"][at][key]) is not None]
+            assert (f"{name} of {entry['name']}" in content["over folds"]) == bool(found)
+            if found:
+                expected = {"mean": np.mean(found), "deviation": np.std(found, ddof=1) if len(found) > 1 else 0}
+                assert content["over folds"][f"{name} of {entry['name']}"] == pytest.approx(expected)
     for name in ("fold1", "fold2", "all"):
         assert (made / name / "report.html").is_file()
     assert (
@@ -86,6 +92,8 @@ def test_finished_runs_are_kept_and_missing_ones_made(
     said = capsys.readouterr().out
     assert "mean and standard deviation over 2 folds" in said
     assert "mIoU" in said
+    assert "IoU of road" in said
+    assert "Dice of road" not in said, "folds.json has it"
 
 
 def test_a_resumed_call_takes_the_settings_of_the_first(

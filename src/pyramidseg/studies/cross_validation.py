@@ -39,6 +39,8 @@ METRICS = {
     "mean class accuracy": "mean_class_accuracy",
     "mean Dice": "mean_dice",
 }
+CLASS_METRICS = {"IoU": "iou", "Dice": "dice", "precision": "precision", "recall": "recall"}
+"""Fields of `Metrics` and `ClassMetrics` by the name that they are shown with."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,21 @@ class CrossValidation:
     file: Path
 
     def spread(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation over the folds, by metric, and by class its IoU; of the folds that show it."""
+        """Mean and standard deviation over the folds, by metric, also of each class; of the folds that show it."""
         values = {name: [getattr(scores, key) for scores in self.scores] for name, key in METRICS.items()}
-        for class_id, entry in enumerate(self.scores[0].classes):
-            values[f"IoU of {entry.name}"] = [scores.classes[class_id].iou for scores in self.scores]
+        for of_class in zip(*(scores.classes for scores in self.scores), strict=True):
+            for name, key in CLASS_METRICS.items():
+                values[f"{name} of {of_class[0].name}"] = [getattr(entry, key) for entry in of_class]
         known = {name: [value for value in found if value == value] for name, found in values.items()}
         deviation = {name: statistics.stdev(found) if len(found) > 1 else 0.0 for name, found in known.items()}
         return {name: (statistics.fmean(found), deviation[name]) for name, found in known.items() if found}
 
     def table(self) -> str:
-        """As text for a terminal."""
-        width = max(map(len, self.spread()))
-        return "\n".join(
-            f"{name:<{width}}  {mean:.4f} +- {spread:.4f}" for name, (mean, spread) in self.spread().items()
-        )
+        """As text for a terminal; of each class only its IoU."""
+        hidden = tuple(f"{name} of " for name in CLASS_METRICS if name != "IoU")
+        shown = {name: values for name, values in self.spread().items() if not name.startswith(hidden)}
+        width = max(map(len, shown))
+        return "\n".join(f"{name:<{width}}  {mean:.4f} +- {spread:.4f}" for name, (mean, spread) in shown.items())
 
 
 def cross_validate(
