@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from PIL import Image
 
 from pyramidseg.base.config import Config
@@ -90,6 +91,21 @@ def test_copies_of_val_and_test_images_are_named_and_left_out(
         DataError, match=r"4 of 4 images are copies of images that models are scored on: .*; give others"
     ):
         prepared(dataset, folder)
+
+
+def test_the_run_lists_all_images_that_are_left_out(
+    scenes: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "folder", tmp_path / "run"
+    shutil.copytree(others, folder)
+    image = min((scenes / "val" / "images").iterdir())
+    copies = [Path(shutil.copy(image, folder / f"copy{index}.png")) for index in range(6)]
+    assert main(["train", str(scenes), "--out", str(out), *TINY, "train.epochs=1", "--unlabeled", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert "and 2 more; they are left out (all: recorded.unlabeled_left_out in RUN/dataset.yaml)" in said.out + said.err
+    recorded = yaml.safe_load((out / "dataset.yaml").read_text())["recorded"]
+    expected = [f"{copy} has the same pixels as {image} of split val or test" for copy in copies]
+    assert sorted(recorded["unlabeled_left_out"]) == expected
 
 
 @pytest.mark.parametrize("study", [partial(cross_validate, folds=2), partial(label_curve, epochs=1)])

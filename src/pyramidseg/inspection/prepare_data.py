@@ -46,6 +46,7 @@ class PreparedData:
         value_range: type and range of the training images; None if they have several types.
         resolution_m: median ground resolution of the training images that have one; None without any.
         unlabeled: images of `data.unlabeled`; the fingerprint is of these too.
+        left_out: images of `data.unlabeled` that are not among them, each with the scored image that it is a copy of.
     """
 
     config: Config
@@ -55,6 +56,7 @@ class PreparedData:
     value_range: ValueRange | None
     unlabeled: tuple[Record, ...] = ()
     resolution_m: float | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def prepare_data(source: DatasetSource, config: Config) -> PreparedData:
@@ -93,7 +95,7 @@ def check_and_measure(dataset: Dataset, config: Config) -> PreparedData:
     for note in summary.notes:
         logger.warning(note)
     dtypes, pretrained = summary.splits["train"].dtypes, config.model.weights != "random"
-    unlabeled = open_unlabeled(dataset, config, dtypes) if config.data.unlabeled else ()
+    unlabeled, left_out = open_unlabeled(dataset, config, dtypes) if config.data.unlabeled else ((), ())
     if unlabeled:
         both = fingerprint({name: dataset.split(name) for name in summary.splits} | {"unlabeled": unlabeled}, dataset)
         summary = replace(summary, fingerprint=both)
@@ -102,16 +104,19 @@ def check_and_measure(dataset: Dataset, config: Config) -> PreparedData:
         normalization = measure_normalization(dataset.split("train"), channels=channels)
     value_range = measure_value_range(dataset.split("train"), dtypes, channels=channels, normalization=normalization)
     resolution_m = measure_ground_resolution(dataset.split("train"))
-    return PreparedData(config, dataset, summary, normalization, value_range, unlabeled, resolution_m)
+    return PreparedData(config, dataset, summary, normalization, value_range, unlabeled, resolution_m, left_out)
 
 
-def open_unlabeled(dataset: Dataset, config: Config, dtypes: tuple[str, ...]) -> tuple[Record, ...]:
-    """The images of the folder `data.unlabeled`, all decoded once; names those that are left out.
-
-    Copies of images that models are scored on are left out.
+def open_unlabeled(
+    dataset: Dataset, config: Config, dtypes: tuple[str, ...]
+) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """The images of the folder `data.unlabeled`, all decoded once, except copies of images that models are scored on.
 
     Args:
         dtypes: of the training images.
+
+    Returns:
+        The images, and a sentence on each that is left out.
 
     Raises:
         ConfigError: the average of the weights, which labels the images, is off.
@@ -143,16 +148,14 @@ def open_unlabeled(dataset: Dataset, config: Config, dtypes: tuple[str, ...]) ->
     refuse_files(setting, defects, total=len(found))
     duplicates = find_duplicates(collected.images, AllPixels())
     copies = {one.file: one for one in duplicates if one.kind is DefectKind.LEAK}
-    shown = first_few(f"{file} {copy.detail.partition(';')[0]}" for file, copy in copies.items())
-    left_out = (
-        f"{setting}: {len(copies)} of {len(found)} images are copies of images that models are scored on: {shown}"
-    )
+    left_out = tuple(f"{file} {copy.detail.partition(';')[0]}" for file, copy in copies.items())
+    what = f"{len(copies)} of {len(found)} images are copies of images that models are scored on: {first_few(left_out)}"
     if len(copies) == len(found):
-        raise DataError(f"{left_out}; give others")
+        raise DataError(f"{setting}: {what}; give others")
     if copies:
-        logger.warning(f"{left_out}; they are left out")
+        logger.warning(f"{setting}: {what}; they are left out (all: recorded.unlabeled_left_out in RUN/dataset.yaml)")
     logger.info(f"  unlabelled: {len(found) - len(copies)} images")
-    return tuple(record for record in found if record.image not in copies)
+    return tuple(record for record in found if record.image not in copies), left_out
 
 
 def training_samples(data: PreparedData, *, workers: int, processes: int) -> tuple[TrainingSamples, str]:

@@ -79,6 +79,7 @@ class SegmentationTask(Task):
                 "layout": dataset.layout,
                 "notes": list(dataset.notes),
                 "images": {name: len(records) for name, records in dataset.splits.items()},
+                **({"unlabeled_left_out": list(self.data.left_out)} if self.data.left_out else {}),
             },
         }
 
