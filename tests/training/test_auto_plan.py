@@ -324,6 +324,16 @@ def test_a_budget_of_minutes_gives_the_epochs_that_fit(scenes: Path) -> None:
     assert plan(scenes, minutes=int(advice)).config.train.epochs >= 1
 
 
+@pytest.mark.parametrize(("minutes", "warns"), [(1, True), (2, True), (2.4, False), (2.6, False), (math.inf, False)])
+def test_given_epochs_that_exceed_the_minutes_are_kept_with_a_warning(
+    scenes: Path, caplog: pytest.LogCaptureFixture, minutes: float, warns: bool
+) -> None:
+    """Twelve epochs of 12 seconds, and 12 seconds for the report: 2.6 minutes."""
+    assert plan(scenes, "train.epochs=12", minutes=minutes).config.train.epochs == 12
+    found = [text for text in caplog.messages if "minutes=" in text]
+    assert found == [f"`minutes={minutes:g}`: train.epochs=12, which is given and kept, takes 2:36"] * warns
+
+
 def refused(source: Path, *settings: str, minutes: float) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         plan(source, *settings, minutes=minutes)

@@ -234,7 +234,11 @@ def _plan_time(facts: Facts, minutes: float, began: float, *, dry_run: bool) -> 
         facts.choose("train.epochs", int(min(room, most)), reason)
     if (epochs := facts.data.config.train.epochs) < 4 * facts.data.config.optim.warmup_epochs:
         facts.choose("optim.warmup_epochs", epochs / 4, "a quarter of a short run")
-    left = facts.data.config.train.epochs * epoch + report
+    left = epochs * epoch + report
+    if (whole := time.monotonic() - began + left) > 1.1 * 60 * minutes:
+        logger.warning(
+            f"`minutes={minutes:g}`: train.epochs={epochs}, which is given and kept, takes {duration(whole)}"
+        )
     end = time.strftime("%H:%M", time.localtime(time.time() + left))
     return f"expected end: {end}, in {duration(left)} ({figures})"
 
