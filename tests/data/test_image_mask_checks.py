@@ -10,8 +10,9 @@ from made_files import write
 from pyramidseg.base.defects import DefectKind
 from pyramidseg.data.image_mask_checks import ExifStatus, exif_status, is_resizable, size_mismatch
 from pyramidseg.data.records import Record
-from pyramidseg.formats import labelme, yolo_masks
+from pyramidseg.formats import labelme
 from pyramidseg.formats.region_masks import Objects, RegionMasks
+from pyramidseg.formats.yolo import yolo_masks
 
 SIDE = st.integers(1, 3000)
 

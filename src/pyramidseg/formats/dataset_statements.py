@@ -23,7 +23,7 @@ from pyramidseg.formats.dataset_yaml import (
     read_dataset_file,
 )
 from pyramidseg.formats.yaml_proposal import DATASET_YAML, dataset_file
-from pyramidseg.formats.yolo_description import is_data_yaml
+from pyramidseg.formats.yolo.yolo_description import is_data_yaml
 
 # The settings that decide how a dataset is read; those without effect are refused.
 

@@ -21,7 +21,6 @@ from pyramidseg.formats import (
     cityscapes,
     cvat_images,
     huggingface,
-    label_studio,
     labelme,
     paired,
     roboflow,
@@ -31,7 +30,6 @@ from pyramidseg.formats import (
     supervisely,
     via,
     voc,
-    yolo,
 )
 from pyramidseg.formats.class_inference import decide_labels, placeholder_labels
 from pyramidseg.formats.class_lists import has_damaged_list, with_class_list
@@ -45,6 +43,7 @@ from pyramidseg.formats.geojson.geojson_masks import GeoJsonMasks
 from pyramidseg.formats.joined import join
 from pyramidseg.formats.label_interpretation import AmbiguousLabelsError
 from pyramidseg.formats.label_mapping import Labels, dataset_description
+from pyramidseg.formats.label_studio import label_studio_dataset
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders
 from pyramidseg.formats.scene_cutting import with_windows
 from pyramidseg.formats.separate_masks import read_named
@@ -52,13 +51,23 @@ from pyramidseg.formats.split_files import divided_by_lists
 from pyramidseg.formats.splitting import with_val_blocks, with_val_split
 from pyramidseg.formats.unread_parts import with_unlisted_splits, with_unread_masks
 from pyramidseg.formats.yaml_proposal import AmbiguousDatasetError, AmbiguousFoldersError, AmbiguousReadingError
+from pyramidseg.formats.yolo import yolo_dataset
 from pyramidseg.images.scene_windows import window_at
 
 FORMATS: dict[str, DatasetFormat[Any]] = {
     module.FORMAT.name: module.FORMAT
     for module in (
-        *(paired, segnet, camvid, voc, roboflow, cityscapes, ade20k, instances, panoptic, yolo, labelme, cvat_images),
-        *(label_studio, supervisely, via, separate_masks, run_lengths_csv, huggingface, geojson_folders),
+        *(paired, segnet, camvid, voc, roboflow, cityscapes, ade20k, instances, panoptic, yolo_dataset, labelme),
+        *(
+            cvat_images,
+            label_studio_dataset,
+            supervisely,
+            via,
+            separate_masks,
+            run_lengths_csv,
+            huggingface,
+            geojson_folders,
+        ),
     )
 }
 """All dataset formats by name."""

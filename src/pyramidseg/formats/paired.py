@@ -12,7 +12,7 @@ from pyramidseg.base.config import ANY_NAME, CLASS, STEM, LabelConfig
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.formats.class_lists import with_class_list, with_default_labels
 from pyramidseg.formats.dataset_format import SPLIT_NAMES, DatasetFormat, ParsedDataset, SourceLabel, SplitNames
-from pyramidseg.formats.label_studio_brushes import refuse_brush_files
+from pyramidseg.formats.label_studio.label_studio_brushes import refuse_brush_files
 from pyramidseg.formats.pairing import MatchedFiles, pair_folders, pair_mixed_folder, without_labels
 from pyramidseg.formats.paths import child_folder, content, holds_images, holds_masks, subfolders
 from pyramidseg.formats.separate_masks import read_named

@@ -15,7 +15,7 @@ from pyramidseg.base.defects import Defect, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import UNLABELLED_SPLIT, PartialMatch
-from pyramidseg.formats.label_studio_brushes import refuse_brush_files
+from pyramidseg.formats.label_studio.label_studio_brushes import refuse_brush_files
 from pyramidseg.formats.name_matching import (
     class_pattern,
     find_masks,

@@ -2,12 +2,13 @@
 
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.formats import cvat_images, huggingface, labelme, supervisely, voc, yolo
+from pyramidseg.formats import cvat_images, huggingface, labelme, supervisely, voc
 from pyramidseg.formats.coco.coco_writer import COCO, COCO_PANOPTIC, COCO_POLYGONS
 from pyramidseg.formats.geojson.geojson_writer import GEOJSON
-from pyramidseg.formats.label_studio_writer import LABEL_STUDIO, LABEL_STUDIO_POLYGONS
+from pyramidseg.formats.label_studio.label_studio_writer import LABEL_STUDIO, LABEL_STUDIO_POLYGONS
 from pyramidseg.formats.label_writer import LabelWriter
 from pyramidseg.formats.paired_writer import COLOR_MASKS, MASKS
+from pyramidseg.formats.yolo import yolo_dataset
 
 LABEL_WRITERS: dict[str, LabelWriter] = {
     "masks": MASKS,
@@ -16,7 +17,7 @@ LABEL_WRITERS: dict[str, LabelWriter] = {
     "cvat-masks": voc.CVAT_WRITER,
     "coco": COCO,
     "coco-polygons": COCO_POLYGONS,
-    "yolo": yolo.WRITER,
+    "yolo": yolo_dataset.WRITER,
     "labelme": labelme.WRITER,
     "coco-panoptic": COCO_PANOPTIC,
     "cvat-images": cvat_images.WRITER,

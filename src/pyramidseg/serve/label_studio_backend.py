@@ -18,9 +18,9 @@ from pydantic import AliasChoices, BaseModel, Field
 from pyramidseg.annotations.contours import find_regions, one_ring
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError
-from pyramidseg.formats import label_studio_controls
-from pyramidseg.formats.label_studio_controls import BRUSHES, Control
-from pyramidseg.formats.label_studio_writer import brush_regions
+from pyramidseg.formats.label_studio import label_studio_controls
+from pyramidseg.formats.label_studio.label_studio_controls import BRUSHES, Control
+from pyramidseg.formats.label_studio.label_studio_writer import brush_regions
 from pyramidseg.predict.segmentation import OutputOptions, Segmentation
 from pyramidseg.serve.label_studio_images import LabelStudioImages
 from pyramidseg.serve.limits import Refused

@@ -21,7 +21,7 @@ from pyramidseg.annotations.polygons import Location
 from pyramidseg.cli.main import main
 from pyramidseg.demo.scenes import SCENE_CLASSES, draw_scene, write_scenes
 from pyramidseg.formats.convert_dataset import convert_dataset
-from pyramidseg.formats.label_studio_writer import brush_regions
+from pyramidseg.formats.label_studio.label_studio_writer import brush_regions
 from pyramidseg.predict.predictor import Predictor
 from real_label_studio import TOKEN, LabelStudio
 from support import TINY

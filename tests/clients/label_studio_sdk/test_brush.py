@@ -20,7 +20,7 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.config import DataConfig
 from pyramidseg.data.pairs import read_labels
 from pyramidseg.formats.convert_dataset import convert_dataset
-from pyramidseg.formats.label_studio_writer import brush_regions, label_config
+from pyramidseg.formats.label_studio.label_studio_writer import brush_regions, label_config
 from pyramidseg.formats.open_dataset import open_dataset
 
 WHERE = Location(Path("tasks.json"))

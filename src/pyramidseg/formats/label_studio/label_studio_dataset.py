@@ -1,16 +1,4 @@
-"""Label Studio's JSON and JSON_MIN: polygons, ellipses and brushes of a project's tasks, and the images.
-
-    project-4-at-2025-09-23.json    images/9729b5a1-a.jpg
-
-    [{"id": 1, "data": {"image": "/data/upload/4/9729b5a1-a.jpg"},
-      "annotations": [{"id": 3, "completed_by": 1, "result": [
-        {"id": "x", "type": "polygonlabels", "original_width": 640, "original_height": 480,
-         "value": {"points": [[x, y in percent], ...], "polygonlabels": ["fig"]}}]}]}]
-
-A label_config.xml next to it, which exports lack, has the labels in their order, with colours.
-JSON_MIN is flat: {"id": 1, "image": "...", "label": [{"points": ..., "polygonlabels": ["fig"], ...}], "annotator": 1}.
-`label_studio_brushes` finds brushes that were exported as masks; `label_studio_writer` writes JSON.
-"""
+"""The datasets of Label Studio's JSON: tasks, their images and their regions."""
 
 import json
 import re
@@ -35,8 +23,8 @@ from pyramidseg.base.text import first_few
 from pyramidseg.base.text_files import read_text
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
-from pyramidseg.formats.label_studio_brushes import BrushFiles, brush_names, find_brush_files
-from pyramidseg.formats.label_studio_tasks import image_name, task_images
+from pyramidseg.formats.label_studio.label_studio_brushes import BrushFiles, brush_names, find_brush_files
+from pyramidseg.formats.label_studio.label_studio_tasks import image_name, task_images
 from pyramidseg.formats.paths import child_file
 from pyramidseg.formats.region_masks import Region, Size, ellipse, finite_number, mask_pixels, numbered, stated_size
 from pyramidseg.formats.regions import Entry, Listing, ToolExport, export_files, region_dataset

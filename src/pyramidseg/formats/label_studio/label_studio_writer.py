@@ -18,8 +18,8 @@ from pyramidseg.base.classes import Classes
 from pyramidseg.base.errors import ConfigError
 from pyramidseg.base.text import first_few
 from pyramidseg.formats.label_regions import Outlines, corner_words, lost_ignored, not_outlined, outlined_classes
-from pyramidseg.formats.label_studio import LABEL_CONFIG
-from pyramidseg.formats.label_studio_controls import BRUSHES, POLYGONS, Control, read_controls
+from pyramidseg.formats.label_studio.label_studio_controls import BRUSHES, POLYGONS, Control, read_controls
+from pyramidseg.formats.label_studio.label_studio_dataset import LABEL_CONFIG
 from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, SharedFiles, WrittenLabels, joined
 from pyramidseg.formats.polygon_labels import drawn_name
 

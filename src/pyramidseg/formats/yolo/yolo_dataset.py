@@ -1,14 +1,4 @@
-"""YOLO segmentation labels (Ultralytics, Roboflow, CVAT, Label Studio): a text file of outlines for each image.
-
-data.yaml             class names, and the images of each split (see `formats.yolo_description`)
-classes.txt           names, a line each, if there is no data.yaml (Label Studio, LabelImg)
-images/train/a.jpg    or train/images/a.jpg
-labels/train/a.txt    or train/labels/a.txt
-                      0 0.10 0.20 0.50 0.20 0.50 0.90   class x1 y1 x2 y2 x3 y3 ..., as shares of width, height
-
-`WRITER` writes a line for each region, and data.yaml. YOLO has no holes: a hole is joined to its outer ring by a cut of
-no width, so that an even-odd fill leaves it open.
-"""
+"""The datasets of YOLO's text files, read and written."""
 
 import os
 from collections import Counter
@@ -41,8 +31,8 @@ from pyramidseg.formats.label_writer import LabelledImage, LabelWriter, Parts, S
 from pyramidseg.formats.paths import child_folder, subfolders, without_leading_folders
 from pyramidseg.formats.polygon_labels import DRAWN, DrawnLabels, drawn_name, repeated_names_note, similar_names_note
 from pyramidseg.formats.region_masks import RegionMasks
-from pyramidseg.formats.yolo_description import CLASS_NAMES, DataYaml, find_data_yaml, names_from_list
-from pyramidseg.formats.yolo_masks import are_labels, check_not_boxes, numbered_names, objects, regions
+from pyramidseg.formats.yolo.yolo_description import CLASS_NAMES, DataYaml, find_data_yaml, names_from_list
+from pyramidseg.formats.yolo.yolo_masks import are_labels, check_not_boxes, numbered_names, objects, regions
 from pyramidseg.images.image_files import list_files, list_images
 
 IMAGES, LABELS = "images", "labels"
