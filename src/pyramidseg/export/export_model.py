@@ -27,7 +27,7 @@ from pyramidseg.export.parity import Parity, check_parity, check_tolerance
 from pyramidseg.export.program_file import OnnxProgramFile, WithOutput, at_program_size, check_program_file
 from pyramidseg.export.quantization import DEFAULT_IMAGES, Calibration, Quantizer, check_calibration
 from pyramidseg.export.samples import Samples, default_dtype, labelled_samples, synthetic_samples
-from pyramidseg.export.targets import ONE_SIZE, check_program, find_format
+from pyramidseg.export.targets import ONE_SIZE, check_export_options, find_format
 from pyramidseg.formats.open_dataset import DEFAULT_DATA, check_data_config
 from pyramidseg.model.bundle import KIND, ground_resolution_of
 from pyramidseg.model.segmenter import Segmenter, load_model
@@ -119,7 +119,7 @@ def export_model(
     path = _bundle_file(model, out, backend)
     program = None if size is None and output == LOGITS else Program(output, size, batch_size)
     labelled = calibrate if check is None else check
-    check_program(format, opset, program, batch_size=batch_size, device=device, input_dtype=input_dtype)
+    check_export_options(format, opset, program, batch_size=batch_size, device=device, input_dtype=input_dtype)
     check_calibration(precision, calibrate, calibration_images, target, program)
     check_tolerance(tolerance, precision, labelled)
     check_data_config(data)

@@ -45,7 +45,7 @@ def find_format(name: str, precision: str) -> type[ExportedBackend]:
     return FORMATS[name]
 
 
-def check_program(
+def check_export_options(
     format: str, opset: int | None, program: Program | None, *, batch_size: int, device: str, input_dtype: str
 ) -> None:
     """Refuse what cannot be written.
