@@ -1,5 +1,6 @@
 """Small pieces of text that messages, tables and files share."""
 
+import base64
 import csv
 import io
 import sys
@@ -57,6 +58,11 @@ def show(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> N
     if stream is not None:  # closed by the parent process
         encoding = getattr(stream, "encoding", None) or "utf-8"
         print(printable(str(text), encoding=encoding), file=stream, end=end, flush=True)
+
+
+def base64_text(content: bytes) -> str:
+    """Bytes as base64, for JSON and data URIs."""
+    return base64.b64encode(content).decode()
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:

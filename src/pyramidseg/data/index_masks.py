@@ -1,6 +1,6 @@
 """Masks with one integer per pixel: class indices, and grey levels with a threshold."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -211,9 +211,19 @@ def describe_ranges(values: Iterable[int]) -> str:
     return ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in runs) or "none"
 
 
-def describe_names(values: Iterable[int], names: Sequence[str]) -> str:
-    """Values by their names: `background, car`; `none` if there are none."""
-    return ", ".join(names[value] if value < len(names) else str(value) for value in values) or "none"
+class NamedValues:
+    """Base of a `ValueSource` whose values have names.
+
+    Attributes:
+        names: of the classes, by value.
+    """
+
+    names: tuple[str, ...]
+
+    def describe(self, values: Iterable[int]) -> str:
+        """Values by their names: `background, car`; `none` if there are none."""
+        names = self.names
+        return ", ".join(names[value] if value < len(names) else str(value) for value in values) or "none"
 
 
 def _raster_values(file: OpenImage, ignored: Collection[float]) -> NDArray[np.unsignedinteger[Any]]:

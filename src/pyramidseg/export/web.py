@@ -4,7 +4,6 @@ The page is the server's (`serve/page`), whose requests are answered by a worker
 it is published, headless Chromium opens it from a server on this machine, and segments the samples as PNG files.
 """
 
-import base64
 import gzip
 import json
 import os
@@ -32,6 +31,7 @@ from torch.export import ExportedProgram
 from pyramidseg.backends.metadata import COARSE, ExportMetadata, Program
 from pyramidseg.backends.onnx_backend import prune_outputs
 from pyramidseg.base.errors import ConfigError, DeviceError
+from pyramidseg.base.text import base64_text
 from pyramidseg.export import onnx_format
 from pyramidseg.export.parity import Parity, check_parity
 from pyramidseg.export.program_file import OnnxProgramFile
@@ -119,7 +119,7 @@ def _sample(segmenter: Segmenter, dtype: str) -> dict[str, str]:
     """A scene and its label map, with which the page checks its runtime."""
     scene = synthetic_samples(segmenter, dtype).crops[-2]
     labels = segmenter(scene).argmax(1)[0].to(torch.uint8).numpy()
-    return {"file": _base64(_png(scene[0])), "labels": _base64(encode_png(labels))}
+    return {"file": base64_text(_png(scene[0])), "labels": base64_text(encode_png(labels))}
 
 
 def image_dtype(input_dtype: str) -> str:
@@ -129,10 +129,6 @@ def image_dtype(input_dtype: str) -> str:
 
 def _png(image_CHW: Tensor) -> bytes:
     return cv2.imencode(".png", image_CHW.permute(1, 2, 0).numpy()[..., BGR[len(image_CHW)]])[1].tobytes()
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 def _text(name: str) -> str:
@@ -153,10 +149,10 @@ def _html(known: Mapping[str, Any], embedded: list[Path]) -> str:
     for file in embedded:
         if (size := file.stat().st_size) > LARGEST_EMBEDDED:
             raise ConfigError(f"`out`: {file.name} ({size >> 20} MiB) does not fit into an HTML file; use `out=DIR`")
-        packed = _base64(gzip.compress(file.read_bytes(), mtime=0))
+        packed = base64_text(gzip.compress(file.read_bytes(), mtime=0))
         data += f'<script type="text/plain" id="{file.name}">{packed}</script>\n'
     html = _text("index.html").replace(
-        "page/icon.svg", f"data:image/svg+xml;base64,{_base64(_text('icon.svg').encode())}"
+        "page/icon.svg", f"data:image/svg+xml;base64,{base64_text(_text('icon.svg').encode())}"
     )
     start, _, end = html.partition('<link rel="stylesheet" href="page/page.css">')
     start, end = start.replace("<meta ", _text("head.html") + "  <meta ", 1), end.partition("</script>")[2]

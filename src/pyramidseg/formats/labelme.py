@@ -24,6 +24,7 @@ from pyramidseg.annotations.polygons import Area, Location, parse_points, parse_
 from pyramidseg.base.classes import Classes
 from pyramidseg.base.json_stream import MAX_TOGETHER, members
 from pyramidseg.base.safe_paths import is_file, resolve_inside, short, usable_name
+from pyramidseg.base.text import base64_text
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
 from pyramidseg.formats.json_kind import json_kind
@@ -206,7 +207,7 @@ def _shape(region: contours.TracedRegion, classes: Classes, outlines: Outlines) 
     if len(region.rings) == 1:
         return {**shape, "shape_type": "polygon", "points": region.rings[0].tolist(), "mask": None}
     mask, (left, top, width, height) = outlines.pixels(region)
-    picture = base64.b64encode(png(255 * mask.astype(np.uint8))).decode()
+    picture = base64_text(png(255 * mask.astype(np.uint8)))
     points = [[left, top], [left + width - 1, top + height - 1]]
     return {**shape, "shape_type": "mask", "points": points, "mask": picture}
 

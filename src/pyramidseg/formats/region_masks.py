@@ -25,7 +25,7 @@ from pyramidseg.base.defects import DefectCollector
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices
 from pyramidseg.base.safe_paths import short
-from pyramidseg.data.index_masks import describe_names, read_mask_values
+from pyramidseg.data.index_masks import NamedValues, read_mask_values
 from pyramidseg.data.records import Record
 from pyramidseg.images.decode import image_size
 from pyramidseg.images.file_checks import check_pixel_count
@@ -60,7 +60,7 @@ class Objects(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class RegionMasks:
+class RegionMasks(NamedValues):
     """Draws the mask of a record, whose `mask` is the annotation file.
 
     The two functions are at the top level of a module, so that they can be pickled.
@@ -112,10 +112,6 @@ class RegionMasks:
     def has_own_size(self, record: Record) -> bool:
         """See `OutlineSource.has_own_size`."""
         return self.objects(record).size is not None
-
-    def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
-        return describe_names(values, self.names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from pyramidseg.annotations.polygons import Location, Runs, parse_ring, runs_of_
 from pyramidseg.base.classes import Classes, Color, hex_color
 from pyramidseg.base.json_stream import MAX_TOGETHER, members, parse_again
 from pyramidseg.base.safe_paths import short, usable_name
+from pyramidseg.base.text import base64_text
 from pyramidseg.base.text_files import read_text
 from pyramidseg.data.records import Record
 from pyramidseg.formats.dataset_format import DatasetFormat, ParsedDataset, SplitNames
@@ -209,7 +210,7 @@ def _pack_bitmap(pixels: NDArray[np.bool_]) -> str:
     rows[:, 1:] = np.packbits(pixels, axis=1)  # after a 0: a row without a filter
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)), _chunk(b"IEND", b""))
-    return base64.b64encode(zlib.compress(b"".join((_PNG_SIGNATURE, *chunks)), 0)).decode()
+    return base64_text(zlib.compress(b"".join((_PNG_SIGNATURE, *chunks)), 0))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -1,6 +1,5 @@
 """Thumbnails of images and labels for HTML pages, as data URIs."""
 
-import base64
 import io
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyramidseg.base.classes import IGNORE, Classes
+from pyramidseg.base.text import base64_text
 
 Picture = TypeVar("Picture", NDArray[np.uint8], NDArray[np.float32])
 
@@ -60,4 +60,4 @@ def labels_png_uri(labels: NDArray[np.uint8], classes: Classes, *, max_width_px:
 
 
 def _uri(data: io.BytesIO, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
+    return f"data:{kind};base64,{base64_text(data.getvalue())}"

@@ -1,13 +1,12 @@
 """Render HTML pages from templates that extend `report/page.html.j2` and may import `report/macros.html.j2`."""
 
-import base64
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 
-from pyramidseg.base.text import printable
+from pyramidseg.base.text import base64_text, printable
 from pyramidseg.base.version import __version__
 
 INK, MUTED, GRID = "#24292f", "#6e7781", "#d0d7de"
@@ -55,7 +54,7 @@ text[style*="{MUTED}"] {{ fill: #9198a1 !important }}
 }}
 </style></svg>"""
     text = svg.decode().rpartition("</svg>")[0] + style
-    return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
+    return f"data:image/svg+xml;base64,{base64_text(text.encode())}"
 
 
 def format_score(value: float) -> str:

@@ -1,6 +1,5 @@
 """A result in the forms that clients ask for: pictures, JSON, an archive."""
 
-import base64
 import io
 import json
 import re
@@ -14,6 +13,7 @@ import numpy as np
 
 from pyramidseg.annotations.contours import find_regions
 from pyramidseg.annotations.run_lengths import compress_run_lengths, encode_regions
+from pyramidseg.base.text import base64_text
 from pyramidseg.images.georeference import read_georeference
 from pyramidseg.predict.outputs import output_writers as writers
 from pyramidseg.predict.predictor import PredictionResult
@@ -58,9 +58,9 @@ def encode_json(answer: Answer) -> bytes:
         ],
     }
     if "labels" in include:
-        content["labels_png"] = _base64(writers.encode_png(labels))
+        content["labels_png"] = base64_text(writers.encode_png(labels))
     if "confidence" in include:
-        content["confidence_png"] = _base64(writers.encode_confidence(answer.segmentation))
+        content["confidence_png"] = base64_text(writers.encode_confidence(answer.segmentation))
     if "polygons" in include:
         regions = find_regions(labels)
         content["polygons"] = [{"class": one.value, "rings": [ring.tolist() for ring in one.rings]} for one in regions]
@@ -79,12 +79,8 @@ def encode_roboflow(answer: Answer) -> bytes:
     """Roboflow's answer for semantic segmentation."""
     height, width = answer.segmentation.labels.shape
     names = {str(index): name for index, name in enumerate(answer.segmentation.classes.names)}
-    mask = {"segmentation_mask": _base64(writers.encode_png(answer.segmentation.labels)), "class_map": names}
+    mask = {"segmentation_mask": base64_text(writers.encode_png(answer.segmentation.labels)), "class_map": names}
     return json.dumps({"predictions": mask, "image": {"width": width, "height": height}}).encode()
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 def _encode_npz(answer: Answer) -> bytes:

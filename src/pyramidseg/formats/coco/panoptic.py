@@ -4,7 +4,7 @@ Source: Kirillov et al. 2019, arXiv 1801.00868, and the COCO data format: the nu
 R + 256 G + 256^2 B, and 0 is void. The package shows the format.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from pyramidseg.base.errors import DataError
 from pyramidseg.base.json_stream import JsonSlices, parse_again
 from pyramidseg.base.safe_paths import is_file, resolve_inside
 from pyramidseg.data.color_masks import read_colors
-from pyramidseg.data.index_masks import describe_names
+from pyramidseg.data.index_masks import NamedValues
 from pyramidseg.data.records import Record
 from pyramidseg.formats.coco.categories import VOID, CategoryLabels, CategoryNames, category_names
 from pyramidseg.formats.coco.coco_files import AnnotationFiles, CocoSplit, find_annotation_files, parse_splits
@@ -127,7 +127,7 @@ class Segments:
 
 
 @dataclass(frozen=True, eq=False)
-class PanopticMasks:
+class PanopticMasks(NamedValues):
     """Reads the mask of a record, whose `mask` is the PNG file.
 
     Attributes:
@@ -156,10 +156,6 @@ class PanopticMasks:
         colors = read_colors(record.mask)
         numbers = (colors >> 16) | (colors & 0xFF00) | (colors & 0xFF) << 16  # red + 256 green + 65536 blue
         return _look_up(numbers.astype(np.uint32), value_of, found.slices.path, record.mask)
-
-    def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
-        return describe_names(values, self.names)
 
 
 def _segment(segment: Any, found: Segments, record: Record) -> tuple[int, CategoryNames]:

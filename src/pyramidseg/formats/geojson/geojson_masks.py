@@ -7,7 +7,7 @@ smaller is on top.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from pyramidseg.base.defects import DefectCollector, DefectError, DefectKind
 from pyramidseg.base.errors import DataError
 from pyramidseg.base.files import file_state
 from pyramidseg.base.json_stream import members
-from pyramidseg.data.index_masks import describe_names
+from pyramidseg.data.index_masks import NamedValues
 from pyramidseg.data.records import Record
 from pyramidseg.images.file_checks import check_pixel_count
 from pyramidseg.images.georeference import WGS84, Georeference, is_geographic, parse_crs, read_georeference, reproject
@@ -82,7 +82,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class GeoJsonMasks:
+class GeoJsonMasks(NamedValues):
     """Draws the mask of a record, whose `mask` is the GeoJSON file. Without a class property, all polygons are 1.
 
     Attributes:
@@ -130,10 +130,6 @@ class GeoJsonMasks:
         met, where = layer.within(place.bounds(height, width, top=top, left=left)), Location(layer.path)
         shapes = [self._shape(layer.features[index], place, where, layers.get(index, 0)) for index in met]
         return draw(shapes, height=height, width=width, where=where, corner=(top, left)), place.orientation
-
-    def describe(self, values: Iterable[int]) -> str:
-        """See `ValueSource.describe`."""
-        return describe_names(values, self.names)
 
     def _shape(self, feature: Feature, place: Georeference, where: Location, layer: int) -> Shape:
         name = feature.name or ""
