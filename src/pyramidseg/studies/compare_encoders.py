@@ -171,7 +171,7 @@ def check_budget(command: str, seeds: int, epochs: int | None, minutes: float | 
         raise ConfigError(f"{command}: set the budget of a run, either `epochs` or `minutes`")
     for name, number in (("seeds", seeds), ("epochs", epochs), ("minutes", minutes)):
         if number is not None and number <= 0:
-            raise ConfigError(f"{command}: `{name}={number}`: must be above 0")
+            raise ConfigError(f"{command}: `{name}={number:g}`: must be above 0")
 
 
 def refuse_study_settings(config: Config, own: Set[str], *, command: str, study: str) -> None:
