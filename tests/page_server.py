@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import pyramidseg
 
-FOLDER = Path(pyramidseg.__file__).parent / "serve" / "page"
+FOLDER = Path(pyramidseg.__file__).parent / "report" / "photo_page"
 
 CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",

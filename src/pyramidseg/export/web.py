@@ -1,7 +1,7 @@
 """A web page that segments images in the browser: a folder for a web server, or one HTML file that opens by itself.
 
-The page is the server's (`serve/page`), whose requests are answered by a worker with ONNX Runtime Web (`page`). Before
-it is published, headless Chromium opens it from a server on this machine, and segments the samples as PNG files.
+The page is the server's (`report/photo_page`), whose requests are answered by a worker with ONNX Runtime Web (`page`).
+Before it is published, headless Chromium opens it from a server on this machine, and segments the samples as PNG files.
 """
 
 import gzip
@@ -133,7 +133,7 @@ def _png(image_CHW: Tensor) -> bytes:
 
 def _text(name: str) -> str:
     own = files("pyramidseg") / "export" / "page" / name
-    return (own if own.is_file() else files("pyramidseg") / "serve" / "page" / name).read_text(encoding="utf-8")
+    return (own if own.is_file() else files("pyramidseg.report") / "photo_page" / name).read_text(encoding="utf-8")
 
 
 def _script(names: tuple[str, ...]) -> str:

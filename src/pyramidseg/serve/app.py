@@ -138,7 +138,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-    page = {file.name: file.read_bytes() for file in (files("pyramidseg.serve") / "page").iterdir()}
+    page = {file.name: file.read_bytes() for file in (files("pyramidseg.report") / "photo_page").iterdir()}
 
     @app.get("/", responses=_answers(["text/html"]))
     async def root(request: Request) -> Response:
